@@ -1,0 +1,134 @@
+"""What the model emulator was asked, and the rules that decide what it answers."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
+from typing import Any
+
+from tests.emulators.gate import Gate
+
+REMINDERS = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts as the Messages API reports them; `input` leaves out what was read from or written to the cache."""
+
+    input: int = 12
+    output: int = 7
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+
+    def as_api(self, output: int | None = None) -> dict[str, Any]:
+        return {
+            "input_tokens": self.input,
+            "output_tokens": self.output if output is None else output,
+            "cache_read_input_tokens": self.cache_read,
+            "cache_creation_input_tokens": self.cache_write_5m + self.cache_write_1h,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": self.cache_write_5m,
+                "ephemeral_1h_input_tokens": self.cache_write_1h,
+            },
+            "service_tier": "standard",
+        }
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """One HTTP request, byte for byte. `at` is `time.monotonic()`, `wall` is `time.time()`."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    at: float = field(default_factory=time.monotonic)
+    wall: float = field(default_factory=time.time)
+
+    @cached_property
+    def json(self) -> dict[str, Any]:
+        try:
+            return json.loads(self.body) if self.body else {}
+        except ValueError:
+            return {}
+
+    @property
+    def is_message(self) -> bool:
+        return self.method == "POST" and self.path.split("?")[0].endswith("/v1/messages")
+
+    @property
+    def model(self) -> str:
+        return self.json.get("model", "")
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        return self.json.get("messages", [])
+
+    @property
+    def system(self) -> list[dict[str, Any]]:
+        """The system blocks as they were sent."""
+        system = self.json.get("system", [])
+        return [{"type": "text", "text": system}] if isinstance(system, str) else system
+
+    @property
+    def system_text(self) -> str:
+        return "\n".join(block.get("text", "") for block in self.system)
+
+    @property
+    def tools(self) -> list[str]:
+        return [tool.get("name", "") for tool in self.json.get("tools", [])]
+
+    @property
+    def said(self) -> str:
+        """Text of the last user message, without the reminders that the CLI adds."""
+        texts = [block.get("text", "") for block in self._last_blocks() if block.get("type") == "text"]
+        return REMINDERS.sub("", "\n".join(texts)).strip()
+
+    @property
+    def tool_results(self) -> dict[str, Any]:
+        """Contents of the tool results in the last message, by tool call id."""
+        results = [block for block in self._last_blocks() if block.get("type") == "tool_result"]
+        return {block["tool_use_id"]: block.get("content") for block in results}
+
+    def _last_blocks(self) -> list[dict[str, Any]]:
+        from_user = [message for message in self.messages if message.get("role") == "user"]
+        content = from_user[-1]["content"] if from_user else []
+        return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+Match = str | Callable[[ModelRequest], bool]
+
+
+@dataclass
+class Rule:
+    """When `match` fits, answer like this. A text fits when the last user message contains it.
+
+    `answer` renders the answer; `fixture` is what aimock needs for it (None: the emulator answers by itself).
+    """
+
+    match: Match
+    kind: str = "reply"
+    fixture: dict[str, Any] | None = None
+    usage: Usage = field(default_factory=Usage)
+    headers: dict[str, str] = field(default_factory=dict)
+    latency: float = 0.0
+    times: int | None = None
+    gate: Gate | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    name: str = field(default_factory=lambda: f"rule-{next(_numbers)}")
+
+    def fits(self, request: ModelRequest) -> bool:
+        if self.times == 0:
+            return False
+        if callable(self.match):
+            return self.match(request)
+        return not request.tool_results and self.match in request.said
+
+    def use(self) -> None:
+        if self.times is not None:
+            self.times -= 1
