@@ -1,0 +1,1 @@
+"""Whether we can afford it: budgets, reservations, token ledger, prices."""

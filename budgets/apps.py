@@ -1,0 +1,10 @@
+"""Registers budgets with Django."""
+
+from django.apps import AppConfig
+
+
+class BudgetsConfig(AppConfig):
+    """See the package's docstring."""
+
+    name = "budgets"
+    verbose_name = "Budgets"

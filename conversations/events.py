@@ -1,0 +1,16 @@
+"""What can happen in conversations."""
+
+RECEIVED = "conversations.message.received"
+REFUSED = "conversations.message.refused"
+ANSWERED = "conversations.message.answered"
+TURN_QUEUED = "conversations.turn.queued"
+TURN_JOINED = "conversations.turn.joined"
+TURN_ADMITTED = "conversations.turn.admitted"
+TURN_REFUSED = "conversations.turn.refused"
+TURN_RUNNING = "conversations.turn.running"
+TURN_WAITING = "conversations.turn.waiting"
+TURN_CLOSED = "conversations.turn.closed"  # details: state
+SESSION_OPENED = "conversations.session.opened"
+SESSION_ROTATED = "conversations.session.rotated"
+DELIVERY_QUEUED = "conversations.delivery.queued"
+DELIVERY_MOVED = "conversations.delivery.moved"

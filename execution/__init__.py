@@ -1,0 +1,1 @@
+"""How a bot thinks: one supervised provider turn."""

@@ -1,0 +1,166 @@
+"""Executions, their events, the workers that own them, and results nobody owns any more."""
+
+from __future__ import annotations
+
+import uuid
+
+import pgtrigger
+from django.contrib.postgres.indexes import BrinIndex
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from execution.states import EXECUTION, EventKind, ExecutionState, OutcomeClass, SpendStage
+from identities.models import Identity
+
+
+class Worker(models.Model):
+    """One incarnation of a worker process: a new random id at every start, never a hostname."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    host = models.CharField(max_length=120)
+    boot_id = models.CharField(max_length=40)
+    pid = models.PositiveIntegerField()
+    slots = models.PositiveIntegerField()
+    started_at = models.DateTimeField(db_default=Now(), editable=False)
+    beat_at = models.DateTimeField(db_default=Now())
+    stopped_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["beat_at"], condition=Q(stopped_at=None), name="worker_alive")]
+
+    def __str__(self) -> str:
+        return f"worker {self.host}:{self.pid}"
+
+
+class Execution(models.Model):
+    """One provider turn: who asked (as text), who thinks, who owns it, what it cost and how it ended.
+
+    `epoch` grows whenever ownership may have changed; every write of a worker matches id, epoch and owner.
+    """
+
+    origin_kind = models.CharField(max_length=20)
+    origin_id = models.CharField(max_length=80)
+    identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="executions")
+    provider = models.CharField(max_length=20)
+    model = models.CharField(max_length=80)
+    attempt = models.PositiveIntegerField(default=0)
+    state = models.CharField(max_length=20, choices=ExecutionState.choices, default=ExecutionState.QUEUED)
+    outcome = models.CharField(max_length=20, choices=OutcomeClass.choices, blank=True)
+    sentence = models.TextField(blank=True)
+    retry_at = models.DateTimeField(null=True, blank=True)
+
+    epoch = models.BigIntegerField(default=0)
+    owner = models.ForeignKey(Worker, on_delete=models.PROTECT, null=True, blank=True, related_name="executions")
+    lease_until = models.DateTimeField(null=True, blank=True)
+    spend_stage = models.CharField(max_length=10, choices=SpendStage.choices, default=SpendStage.NONE)
+    kill_epoch = models.BigIntegerField(default=0)
+    stop_requested_at = models.DateTimeField(null=True, blank=True)
+    stop_reason = models.CharField(max_length=200, blank=True)
+
+    host = models.CharField(max_length=120, blank=True)
+    boot_id = models.CharField(max_length=40, blank=True)
+    pid = models.PositiveIntegerField(null=True, blank=True)
+    pid_started_at = models.FloatField(null=True, blank=True)
+    process_gone_at = models.DateTimeField(null=True, blank=True)
+
+    prompt = models.JSONField(default=list, help_text="the messages: [{uuid, text}]")
+    session_id = models.CharField(max_length=80, blank=True)
+    resume = models.BooleanField(default=False)
+    reservation_id = models.BigIntegerField(null=True, blank=True)
+    versions = models.JSONField(default=dict)
+    provider_version = models.CharField(max_length=40, blank=True)
+    answer = models.TextField(blank=True)
+    details = models.JSONField(default=dict)
+
+    queued_at = models.DateTimeField(db_default=Now(), editable=False)
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    spawned_at = models.DateTimeField(null=True, blank=True)
+    released_at = models.DateTimeField(null=True, blank=True)
+    first_event_at = models.DateTimeField(null=True, blank=True)
+    first_text_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    tool_calls = models.PositiveIntegerField(default=0)
+    input_uncached = models.BigIntegerField(default=0)
+    cache_read = models.BigIntegerField(default=0)
+    cache_write_5m = models.BigIntegerField(default=0)
+    cache_write_1h = models.BigIntegerField(default=0)
+    output = models.BigIntegerField(default=0)
+    reasoning = models.BigIntegerField(default=0)
+    cost_nano_usd = models.BigIntegerField(null=True, blank=True, help_text="empty: not known")
+    cost_basis = models.CharField(max_length=20, blank=True, help_text="priced, free or unknown")
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["queued_at"], condition=Q(state="queued"), name="execution_queued"),
+            models.Index(
+                fields=["lease_until"],
+                condition=Q(state__in=["starting", "running", "waiting_approval"]),
+                name="execution_leased",
+            ),
+            models.Index(fields=["origin_kind", "origin_id"], name="execution_origin"),
+            models.Index(fields=["identity", "-id"], name="execution_identity"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["origin_kind", "origin_id"],
+                condition=Q(state__in=EXECUTION.live),
+                name="one_live_execution_per_origin",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["queued", *EXECUTION.final]) | Q(owner__isnull=False, lease_until__isnull=False),
+                name="execution_owned_while_running",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state__in=EXECUTION.final) | (Q(ended_at__isnull=False) & ~Q(outcome="")),
+                name="execution_ends_with_an_outcome",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="stopped") | Q(pid__isnull=True) | Q(process_gone_at__isnull=False),
+                name="execution_stopped_means_process_gone",
+            ),
+        ]
+        triggers = [
+            pgtrigger.FSM(
+                name="steps",
+                field="state",
+                transitions=[(source, target) for source, targets in EXECUTION.steps.items() for target in targets],
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"execution {self.pk} of {self.origin_kind} {self.origin_id}"
+
+
+class ExecutionEvent(models.Model):
+    """One line of what happened in an execution. Append-only; the sequence has no gaps and starts at 1."""
+
+    execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="events")
+    sequence = models.PositiveIntegerField()
+    kind = models.CharField(max_length=20, choices=EventKind.choices)
+    payload = models.JSONField(default=dict)
+    at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["execution", "sequence"], name="one_event_per_sequence")]
+        indexes = [BrinIndex(fields=["at"], name="execution_event_at")]
+        triggers = [pgtrigger.Protect(name="no_update", operation=pgtrigger.Update)]
+
+    def __str__(self) -> str:
+        return f"{self.execution_id}/{self.sequence} {self.kind}"
+
+
+class OrphanResult(models.Model):
+    """What a fenced worker still had: it was paid for, so it is kept, and it never overwrites what the new owner wrote."""
+
+    execution = models.ForeignKey(Execution, on_delete=models.PROTECT, related_name="orphan_results")
+    epoch = models.BigIntegerField()
+    worker_id = models.UUIDField()
+    outcome = models.CharField(max_length=20)
+    answer = models.TextField(blank=True)
+    details = models.JSONField(default=dict)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return f"orphan of execution {self.execution_id}, epoch {self.epoch}"

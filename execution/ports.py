@@ -1,0 +1,221 @@
+"""What execution needs from outside: providers that think, and a judge of tool calls.
+
+A provider turns one `Prompt` into a stream of typed events. It knows nothing of the database: the worker records what it yields.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from execution.states import OutcomeClass
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider can do, as data; callers ask this instead of the provider's name."""
+
+    name: str
+    streams_text: bool = True
+    resumes_sessions: bool = False
+    interrupts: bool = True
+    steers: bool = False
+    reports_cost: bool = False
+    spawns_process: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class UserText:
+    """One message of a person inside a prompt; `uuid` is the inbox row's, the provider's idempotency key."""
+
+    uuid: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Everything one provider turn needs. Contains no secret: those travel in `environment` of the launch, never here."""
+
+    execution_id: int
+    system_prompt: str
+    model: str
+    workspace: Path
+    home: Path
+    session_id: str
+    resume: bool
+    effort: str = ""
+    max_turns: int = 30
+    max_seconds: int = 900
+    max_tool_calls: int = 100
+    tools: tuple[str, ...] = ()
+    mcp_config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one provider message, in disjoint units. `message_id` is unique per provider message."""
+
+    message_id: str
+    model: str
+    input_uncached: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    output: int = 0
+    reasoning: int = 0
+    web_searches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The provider took the prompt; its session and version are known."""
+
+    session_id: str
+    version: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer as it is written."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """A tool call began; `target` is a short text such as a path or command."""
+
+    call_id: str
+    tool: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """A tool call ended; `summary` is bounded to 2,000 characters."""
+
+    call_id: str
+    ok: bool
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReported:
+    """Usage of one provider message. May be repeated for the same message with higher numbers: the last one counts."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimited:
+    """The login's limit state changed."""
+
+    status: str
+    resets_at: dt.datetime | None
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something worth telling, such as a lost session that was replaced."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The turn is over. Always the last event; `text` is the whole answer, `sentence` explains anything but ok."""
+
+    outcome: OutcomeClass
+    text: str = ""
+    sentence: str = ""
+    session_id: str = ""
+    retry_at: dt.datetime | None = None
+    provider_cost_nano_usd: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+ProviderEvent = (
+    Started | TextDelta | ToolStarted | ToolFinished | UsageReported | RateLimited | Notice | Finished
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool the provider is about to use."""
+
+    execution_id: int
+    call_id: str
+    tool: str
+    input: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """May it run? `reason` is told to the model when it may not."""
+
+    allow: bool
+    reason: str = ""
+
+
+Judge = Callable[[ToolCall], Verdict]
+"""Decides a tool call; called from any thread; must answer deny rather than raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """The process that waits at the spend gate: enough to recognise it later although pids are reused."""
+
+    pid: int
+    started_at: float
+    host: str
+    boot_id: str
+
+
+class Run(Protocol):
+    """One turn in progress. Methods are called from the worker's thread; `events` blocks."""
+
+    def prepare(self) -> ProcessFacts | None:
+        """Start the process and hold it at the spend gate; None for a provider without a process. Nothing is spent yet."""
+        ...
+
+    def release(self, texts: tuple[UserText, ...]) -> None:
+        """Open the spend gate and hand over what was asked: from here on money may flow.
+
+        The texts come only now, since messages may join the turn until this moment.
+        """
+        ...
+
+    def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
+        """Yield events as they come, None whenever `timeout` seconds pass without one; ends after Finished."""
+        ...
+
+    def interrupt(self) -> None:
+        """Ask the provider to end politely; Finished(outcome=STOPPED) follows."""
+        ...
+
+    def kill(self) -> bool:
+        """Kill the whole process tree and return whether it is proven gone. May be called again and from other threads."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; kills what is left."""
+        ...
+
+
+class ExecutionProvider(Protocol):
+    """A way to think."""
+
+    capabilities: Capabilities
+
+    def check(self) -> str:
+        """Return an empty text when usable, else a sentence: what is missing and what to do."""
+        ...
+
+    def open(self, prompt: Prompt, *, judge: Judge) -> Run:
+        """Return a run for this prompt; does not start anything."""
+        ...

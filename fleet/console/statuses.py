@@ -1,0 +1,47 @@
+"""A status as people see it: a tone (colour and shape) and a word, never one without the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Tone = Literal["ok", "running", "waiting", "failed", "held", "human", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a badge shows. The shape follows from the tone; `word` says it to everybody."""
+
+    tone: Tone
+    word: str
+
+
+UNKNOWN = Status("unknown", "Unknown")
+
+TURN: dict[str, Status] = {
+    "queued": Status("waiting", "Queued"),
+    "admitted": Status("running", "Starting"),
+    "running": Status("running", "Running"),
+    "waiting": Status("human", "Waiting for a person"),
+    "replied": Status("ok", "Replied"),
+    "refused": Status("held", "Refused"),
+    "failed": Status("failed", "Failed"),
+    "stopped": Status("held", "Stopped"),
+    "interrupted": Status("failed", "Interrupted"),
+}
+
+ORDER: dict[str, Status] = {
+    "stopping": Status("waiting", "Stopping"),
+    "quiet": Status("held", "Stopped, verified"),
+    "lifted": Status("ok", "Lifted"),
+}
+
+
+def turn_status(state: str) -> Status:
+    """Return how a turn's state reads; a state we do not know is shown as unknown."""
+    return TURN.get(state, UNKNOWN)
+
+
+def order_status(state: str) -> Status:
+    """Return how a kill order's state reads."""
+    return ORDER.get(state, UNKNOWN)

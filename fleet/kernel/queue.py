@@ -1,0 +1,41 @@
+"""Calling on a worker, after commit. A message is only a hint: it may be lost, doubled or late, and PostgreSQL decides.
+
+Whoever enqueues must have written a row from which a sweep can find the work again.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+from celery import current_app
+from django.db import transaction
+
+log = structlog.get_logger(__name__)
+
+# After a failed publish nobody waits for Redis again for this long: the sweeps find the row within seconds anyway.
+PAUSE_AFTER_FAILURE_SECONDS = 5.0
+_silent_until = 0.0
+
+
+def enqueue(job: str, *, queue: str | None = None, **arguments: Any) -> None:
+    """Ask for `job` (`<app>.<verb>`) with these keyword arguments once the current transaction has committed."""
+    transaction.on_commit(lambda: publish(job, arguments, queue=queue), robust=True)
+
+
+def publish(job: str, arguments: dict[str, Any], *, queue: str | None = None) -> bool:
+    """Send the hint now; return whether the broker took it. Never raises for a broker that is down or frozen."""
+    global _silent_until  # noqa: PLW0603 - one breaker per process
+    if time.monotonic() < _silent_until:
+        return False
+    if current_app.conf.task_always_eager:
+        current_app.tasks[job].apply(kwargs=arguments)
+        return True
+    try:
+        current_app.send_task(job, kwargs=arguments, queue=queue, ignore_result=True, retry=False)
+    except Exception as error:  # noqa: BLE001 - kombu raises many kinds; none may reach the person whose row is safe
+        _silent_until = time.monotonic() + PAUSE_AFTER_FAILURE_SECONDS
+        log.warning("queue.hint_lost", job=job, error=str(error))
+        return False
+    return True

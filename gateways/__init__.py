@@ -1,0 +1,1 @@
+"""How people reach the bots: telegram, web chat, API. Adapters carry; they never decide."""

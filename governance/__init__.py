@@ -1,0 +1,1 @@
+"""Whether we may: policies, gate decisions, kill switch."""

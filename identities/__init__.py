@@ -1,0 +1,1 @@
+"""Who: people, bots, souls, skills, tools, workspaces, chat accounts."""

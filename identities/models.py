@@ -1,0 +1,203 @@
+"""People, bots and the texts that make a bot."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pgtrigger
+from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from identities.permissions import MATRIX, Permission, Role
+from identities.states import Effort, IdentityState, TextKind, ToolDecision
+
+
+def default_chain() -> list[str]:
+    """Return the provider chain of a new bot."""
+    return ["claude"]
+
+
+class Person(AbstractUser):
+    """Somebody who signs in or talks to bots. Rights come from `roles` through the matrix, never from Django's groups."""
+
+    roles = ArrayField(models.CharField(max_length=20, choices=Role.choices), default=list, blank=True)
+    timezone = models.CharField(max_length=64, default="UTC")
+
+    class Meta:
+        verbose_name_plural = "people"
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """Return everything this person may do; nothing when the account is switched off."""
+        if not self.is_active:
+            return frozenset()
+        return frozenset().union(*(MATRIX[Role(role)] for role in self.roles))
+
+
+class Identity(models.Model):
+    """A bot: a member of staff with a role, a soul, skills, tools, limits and a workspace."""
+
+    slug = models.SlugField(max_length=40, unique=True)
+    name = models.CharField(max_length=80)
+    title = models.CharField(max_length=120, blank=True)
+    department = models.CharField(max_length=80, blank=True)
+    manager = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="reports")
+    owner = models.ForeignKey(Person, on_delete=models.PROTECT, null=True, blank=True, related_name="bots")
+    state = models.CharField(max_length=12, choices=IdentityState.choices, default=IdentityState.DRAFT)
+    provider_chain = ArrayField(models.CharField(max_length=20), default=default_chain)
+    model = models.CharField(max_length=80, default="claude-haiku-4-5")
+    effort = models.CharField(max_length=10, choices=Effort.choices, blank=True)
+    max_turns = models.PositiveIntegerField(default=30, validators=[MinValueValidator(1)])
+    max_minutes = models.PositiveIntegerField(default=15, validators=[MinValueValidator(1)])
+    max_tool_calls = models.PositiveIntegerField(default=100)
+    concurrency = models.PositiveIntegerField(default=4, validators=[MinValueValidator(1)])
+    timezone = models.CharField(max_length=64, default="UTC")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name_plural = "identities"
+        ordering = ["pk"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(manager=F("id")), name="identity_not_its_own_manager"),
+            models.CheckConstraint(condition=Q(concurrency__gte=1), name="identity_concurrency_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.slug})"
+
+
+class TextVersion(models.Model):
+    """One immutable wording of a soul or skill. `identity` is empty for a skill shared by the fleet."""
+
+    identity = models.ForeignKey(Identity, on_delete=models.PROTECT, null=True, blank=True, related_name="versions")
+    kind = models.CharField(max_length=10, choices=TextKind.choices)
+    name = models.SlugField(max_length=60, help_text="soul, or the skill's folder name")
+    content = models.TextField()
+    sha256 = models.CharField(max_length=64, editable=False)
+    parent = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="children")
+    author = models.CharField(max_length=150)
+    origin = models.CharField(max_length=80, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["identity", "kind", "name", "sha256"], nulls_distinct=False, name="text_version_once"
+            ),
+        ]
+        triggers = [pgtrigger.Protect(name="immutable", operation=pgtrigger.Update | pgtrigger.Delete)]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} {self.sha256[:8]}"
+
+    @staticmethod
+    def hash_of(content: str) -> str:
+        """Return the SHA-256 (hex) of a wording."""
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+class TextPointer(models.Model):
+    """Which version of a text is live for a bot. Moving it is how a bot changes and how it is changed back."""
+
+    identity = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="pointers")
+    kind = models.CharField(max_length=10, choices=TextKind.choices)
+    name = models.SlugField(max_length=60)
+    live = models.ForeignKey(TextVersion, on_delete=models.PROTECT, related_name="+")
+    previous = models.ForeignKey(TextVersion, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["identity", "kind", "name"], name="one_pointer_per_text")]
+
+    def __str__(self) -> str:
+        return f"{self.identity.slug}: {self.kind} {self.name}"
+
+
+class ToolGrant(models.Model):
+    """Allow, ask or deny for a tool pattern such as `Read`, `Bash(git *)` or `mcp__crm__*`; unmatched tools are denied."""
+
+    identity = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="grants")
+    pattern = models.CharField(max_length=160)
+    decision = models.CharField(max_length=6, choices=ToolDecision.choices)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["identity", "pattern"], name="one_grant_per_pattern")]
+
+    def __str__(self) -> str:
+        return f"{self.decision} {self.pattern}"
+
+
+class ChatAccount(models.Model):
+    """A person's account on a platform, known by its numeric or opaque id. Names are never trusted."""
+
+    platform = models.CharField(max_length=20)
+    external_id = models.CharField(max_length=120)
+    person = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="chat_accounts")
+    paired_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["platform", "external_id"], name="one_person_per_account")]
+
+    def __str__(self) -> str:
+        return f"{self.platform}:{self.external_id} = {self.person}"
+
+
+class PairingCode(models.Model):
+    """A one-time code a signed-in person sends to a bot to prove that a chat account is theirs. Only its hash is kept."""
+
+    person = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="pairing_codes")
+    code_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"code of {self.person} until {self.expires_at:%H:%M}"
+
+
+class PairingAttempt(models.Model):
+    """A wrong code, counted per chat account so that codes cannot be guessed."""
+
+    platform = models.CharField(max_length=20)
+    external_id = models.CharField(max_length=120)
+    at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        indexes = [models.Index(fields=["platform", "external_id", "at"], name="pairing_attempts")]
+
+    def __str__(self) -> str:
+        return f"{self.platform}:{self.external_id} at {self.at}"
+
+
+class AccessToken(models.Model):
+    """A person's or gateway's API token. The text is shown once; a hash is kept."""
+
+    person = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=80)
+    prefix = models.CharField(max_length=12)
+    token_hash = models.CharField(max_length=64, unique=True)
+    gateway = models.BooleanField(default=False, help_text="may speak for paired senders of its gateway account")
+    gateway_account = models.CharField(max_length=80, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+
+class SignInLink(models.Model):
+    """A one-time sign-in link, printed by `make run` and `manage.py signin_link`. Only its hash is kept."""
+
+    person = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="sign_in_links")
+    token_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"link for {self.person}"
