@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.platform.embedded import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
+from fleet.platform.embedded import EmbeddedPostgres, EmbeddedValkey
+from fleet.platform.process import EmbeddedServer
 
 _servers = pytest.StashKey[dict[str, EmbeddedServer]]()
 

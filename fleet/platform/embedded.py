@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import os
 import pwd
@@ -17,8 +16,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +23,9 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from fleet.platform.confinement import confined, give_to_server, is_root
-
-START_SECONDS = 30.0
-STOP_SECONDS = 15.0
-LONGEST_SOCKET_PATH = 107  # sun_path of unix(7), less its closing zero byte
+from fleet.platform.confinement import confined, give_to_server
+from fleet.platform.private import make_private, socket_directory, write_private
+from fleet.platform.process import EmbeddedServer, ServerFailed
 
 ROLE = DATABASE = "fleet"
 
@@ -45,115 +40,6 @@ POSTGRES_SETTINGS = {
     "lc_messages": "'C.UTF-8'",
     "default_text_search_config": "'pg_catalog.english'",
 }
-
-
-class ServerFailed(RuntimeError):
-    """An embedded server did not start; the text ends with what it said itself."""
-
-
-class EmbeddedServer:
-    """A server process in `directory`; the subclasses say how it is prepared, started and asked whether it is ready."""
-
-    name: str
-    stop_signal: signal.Signals
-    force_signal: signal.Signals
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.log = directory / f"{self.name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """Where clients connect to; known before the server runs."""
-        raise NotImplementedError
-
-    def prepare(self) -> None:
-        """Bring the directory into the state the server starts from. Does nothing twice."""
-        raise NotImplementedError
-
-    def command(self, *, dies_with_parent: bool = True) -> list[str]:
-        """Return the command that runs the prepared server in the foreground."""
-        raise NotImplementedError
-
-    def is_ready(self) -> bool:
-        """Say whether the server answers a client."""
-        raise NotImplementedError
-
-    @property
-    def pid(self) -> int | None:
-        """The process started by `start()`, while it lives."""
-        return self._process.pid if self._process and self._process.poll() is None else None
-
-    def start(self) -> str:
-        """Start the server, wait until it answers, and return its URL."""
-        self.prepare()
-        # The tether is to the starting thread, and only the main thread surely lives as long as we want the server.
-        from_main = threading.current_thread() is threading.main_thread()
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command(dies_with_parent=from_main),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
-            )  # fmt: skip
-        self.wait_until_ready()
-        return self.url
-
-    def wait_until_ready(self) -> None:
-        """Return once the server answers; `ServerFailed` when it ended or `START_SECONDS` passed."""
-        deadline = time.monotonic() + START_SECONDS
-        while not self.is_ready():
-            ended = self._process is not None and self._process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                self.stop()
-                raise ServerFailed(f"{self.name} did not start in {self.directory}. It said:\n{self.last_words()}")
-            time.sleep(0.02)
-
-    def last_words(self) -> str:
-        """Return the end of the server's log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:]) if self.log.exists() else ""
-
-    def stop(self) -> None:
-        """Stop the server in order, or by force when it does not end within `STOP_SECONDS`."""
-        if self._process is None:
-            return
-        self.resume()
-        for number in (self.stop_signal, self.force_signal, signal.SIGKILL):
-            self._process.send_signal(number)
-            try:
-                self._process.wait(STOP_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        self._process = None
-
-    def kill(self) -> None:
-        """End the server as a crash would: SIGKILL, nothing flushed."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def restart(self) -> str:
-        """Stop the server and start it again at the same address."""
-        self.stop()
-        return self.start()
-
-    def pause(self) -> None:
-        """Freeze the server and its children (SIGSTOP): connections stay open and nothing answers."""
-        self._signal_tree(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let a paused server continue."""
-        self._signal_tree(signal.SIGCONT)
-
-    def _signal_tree(self, number: signal.Signals) -> None:
-        if self.pid is None:
-            return
-        with contextlib.suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self.pid)
-            for process in [parent, *parent.children(recursive=True)]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(number)
 
 
 class EmbeddedPostgres(EmbeddedServer):
@@ -347,35 +233,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def socket_directory(directory: Path) -> Path:
-    """Return where the Unix sockets of `directory` are: inside, or below /tmp where that path is too long for a socket.
-
-    The name below /tmp follows from user and directory, so that it is found again.
-    """
-    inside = directory.resolve() / "socket"
-    if len(os.fsencode(inside / ".s.PGSQL.5432.lock")) <= LONGEST_SOCKET_PATH:
-        return inside
-    digest = hashlib.sha256(os.fsencode(inside)).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"fleet-{os.geteuid()}-{digest}"
-
-
-def make_private(directory: Path) -> None:
-    """Create `directory` for its owner only; refuse one that somebody else could have put there."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = directory.lstat()
-    owners = {os.geteuid()} | ({pwd.getpwnam("nobody").pw_uid} if is_root() else set())
-    if directory.is_symlink() or status.st_uid not in owners:
-        raise PermissionError(f"{directory} belongs to another user. Remove it, or set FLEET_VAR to another directory.")
-    directory.chmod(0o700)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that nobody else could read at any moment."""
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - mode at creation
-        file.write(text)
 
 
 def _receive(connection: socket.socket, *, until: bytes) -> bytes:

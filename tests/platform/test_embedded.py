@@ -15,7 +15,9 @@ import psycopg
 import pytest
 import redis
 
-from fleet.platform.embedded import EmbeddedPostgres, EmbeddedValkey, ServerFailed, socket_directory
+from fleet.platform.embedded import EmbeddedPostgres, EmbeddedValkey, throw_away_servers
+from fleet.platform.private import socket_directory
+from fleet.platform.process import ServerFailed
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def test_the_products_role_owns_its_database_and_is_no_superuser(database: Embed
 
 
 def test_postgres_listens_on_no_network_address(database: EmbeddedPostgres) -> None:
-    assert [c for c in psutil.Process(database.pid).net_connections("inet")] == []
+    assert psutil.Process(database.pid).net_connections("inet") == []
 
 
 def test_nobody_else_reaches_the_socket_or_the_data(database: EmbeddedPostgres) -> None:
@@ -148,6 +150,16 @@ def test_a_paused_valkey_does_not_answer_until_it_is_resumed(cache: EmbeddedValk
         client.ping()
     cache.resume()
     assert client.ping()
+
+
+def test_throw_away_servers_leave_nothing_behind() -> None:
+    with throw_away_servers() as servers:
+        directory = servers.postgres.directory.parent
+        pids = [servers.postgres.pid, servers.valkey.pid]
+        assert redis.Redis.from_url(servers.valkey.url).ping()
+        assert ask(servers.postgres, "show fsync") == "off"
+    assert not directory.exists()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
 def test_servers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
