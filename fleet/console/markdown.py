@@ -5,6 +5,7 @@ from __future__ import annotations
 import nh3
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 _TAGS = {
     "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s",
@@ -17,10 +18,15 @@ _parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "breaks": T
 _parser.disable("image")  # a picture in a reply would let any host see who reads it and when
 
 
-def render(text: str) -> SafeString:
-    """Return the HTML of Markdown `text`; nothing in it can run, load or disguise where a link leads."""
+def render(text: str, *, top: int = 2) -> SafeString:
+    """Return the HTML of Markdown `text`; nothing in it can run, load or disguise where a link leads.
+
+    `top` is the level of its highest heading, so that it takes its place in the outline of the page around it.
+    """
+    tokens = _parser.parse(text)
+    _level_headings(tokens, top)
     clean = nh3.clean(
-        _parser.render(text),
+        _parser.renderer.render(tokens, _parser.options, {}),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
         url_schemes=_SCHEMES,
@@ -28,6 +34,16 @@ def render(text: str) -> SafeString:
         strip_comments=True,
     )
     return mark_safe(_frame_code(clean))  # noqa: S308 - cleaned above
+
+
+def _level_headings(tokens: list[Token], top: int) -> None:
+    """Move headings below `top` and close gaps in their levels: a reply may start with any of them."""
+    previous = top - 1
+    for token in tokens:
+        if token.type == "heading_open":
+            previous = min(int(token.tag[1]) + top - 1, previous + 1, 6)
+        if token.type in {"heading_open", "heading_close"}:
+            token.tag = f"h{previous}"
 
 
 def _frame_code(html: str) -> str:
