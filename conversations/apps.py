@@ -1,4 +1,4 @@
-"""Registers conversations with Django."""
+"""Registers conversations with Django, its receivers and its chat commands."""
 
 from django.apps import AppConfig
 
@@ -8,3 +8,7 @@ class ConversationsConfig(AppConfig):
 
     name = "conversations"
     verbose_name = "Conversations"
+
+    def ready(self) -> None:
+        """Subscribe to what happens below, and register the chat commands."""
+        from conversations import commands, receivers  # noqa: F401

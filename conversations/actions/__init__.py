@@ -1,0 +1,40 @@
+"""The verbs of conversations. `receive` and `process` are the way in, `admit` the only door to an execution, the outbox the way out."""
+
+from conversations.actions.admission import admit
+from conversations.actions.intake import Intake, process
+from conversations.actions.lanes import advance, refuse_queued
+from conversations.actions.outbox import (
+    claim_deliveries,
+    deliver,
+    delivered,
+    delivery_failed,
+    delivery_receipt,
+    delivery_unknown,
+    resend,
+)
+from conversations.actions.receiving import Received, accept, receive
+from conversations.actions.sweeping import sweep
+from conversations.actions.turns import begin_turn, close_turn, stop_conversation, stop_turn
+
+__all__ = [
+    "Intake",
+    "Received",
+    "accept",
+    "admit",
+    "advance",
+    "begin_turn",
+    "claim_deliveries",
+    "close_turn",
+    "deliver",
+    "delivered",
+    "delivery_failed",
+    "delivery_receipt",
+    "delivery_unknown",
+    "process",
+    "receive",
+    "refuse_queued",
+    "resend",
+    "stop_conversation",
+    "stop_turn",
+    "sweep",
+]

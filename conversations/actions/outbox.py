@@ -1,0 +1,194 @@
+"""The outbox: a row before the call, a receipt after it, and an honest `unknown` when neither is certain."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.db import connection, transaction
+
+from conversations import events
+from conversations.models import Delivery, InboundMessage, Turn
+from conversations.ports import STORED_PLATFORMS, platform_of
+from conversations.states import DELIVERY, DeliveryKind, DeliveryState
+from fleet.kernel import clock, journal, live
+from fleet.kernel.actors import Actor
+from fleet.kernel.exceptions import StateConflict
+from fleet.kernel.transitions import move
+
+FRESH_FOR = dt.timedelta(hours=24)
+SENDING_AT_MOST = dt.timedelta(seconds=60)
+DOUBT_MARK = "(possibly repeated) "
+
+
+def deliver(
+    *,
+    account: str,
+    chat_id: str,
+    kind: DeliveryKind,
+    text: str,
+    by: Actor,
+    thread_id: str = "",
+    reply_to: str = "",
+    turn: Turn | None = None,
+    inbound: InboundMessage | None = None,
+) -> Delivery:
+    """Queue a text for one place, inside the transaction of the change that causes it.
+
+    Accounts without a gateway process (web, API, command line) read their answers from PostgreSQL: theirs are `sent` at once.
+    """
+    stored = platform_of(account) in STORED_PLATFORMS
+    delivery = Delivery.objects.create(
+        account=account,
+        chat_id=chat_id,
+        thread_id=thread_id,
+        reply_to=reply_to,
+        kind=kind,
+        text=text,
+        turn=turn,
+        inbound=inbound,
+        state=DeliveryState.SENT if stored else DeliveryState.PENDING,
+        ended_at=clock.now() if stored else None,
+    )
+    journal.record(events.DELIVERY_QUEUED, by=by, subject=("delivery", delivery.pk), kind=kind, account=account)
+    if not stored:
+        live.hint(f"outbox:{platform_of(account)}", account=account)
+    return delivery
+
+
+# The oldest delivery of each chat that has none in flight; rows another sender looks at are passed over.
+_CLAIM = """
+WITH heads AS (
+    SELECT DISTINCT ON (account, chat_id) id, state, not_before FROM conversations_delivery
+    WHERE account = ANY(%s) AND state IN ('pending', 'sending')
+    ORDER BY account, chat_id, (state = 'sending') DESC, id
+), due AS MATERIALIZED (
+    SELECT d.id FROM conversations_delivery d JOIN heads h ON h.id = d.id
+    WHERE d.state = 'pending' AND d.not_before <= now()
+    ORDER BY d.id LIMIT %s FOR UPDATE OF d SKIP LOCKED
+)
+UPDATE conversations_delivery SET state = 'sending', attempts = attempts + 1, sending_since = now()
+WHERE id IN (SELECT id FROM due) AND state = 'pending' RETURNING id
+"""
+
+
+@transaction.atomic
+def claim_deliveries(accounts: list[str], *, limit: int = 20, by: Actor | None = None) -> list[Delivery]:
+    """Take up to `limit` due deliveries of these accounts for sending: oldest first, one in flight per chat.
+
+    Each is `sending` afterwards; the caller must report delivered, failed or unknown for it. A sender that dies leaves it to the sweep.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM, [accounts, limit])
+        ids = [row[0] for row in cursor.fetchall()]
+    if not ids:
+        return []
+    for identifier in ids:
+        journal.record(
+            events.DELIVERY_MOVED, by=by or Actor.system("outbox"), subject=("delivery", identifier), to="sending"
+        )
+    return list(Delivery.objects.filter(pk__in=ids).order_by("pk"))
+
+
+@transaction.atomic
+def delivery_receipt(*, delivery_id: int, receipt: str) -> None:
+    """Keep the platform's receipt of one part, so that a later attempt goes on with the part that is missing."""
+    delivery = Delivery.objects.select_for_update().get(pk=delivery_id)
+    Delivery.objects.filter(pk=delivery_id).update(receipts=[*delivery.receipts, receipt])
+
+
+def delivered(*, delivery_id: int, receipts: list[str], by: Actor) -> Delivery:
+    """Close a delivery that the platform confirmed; `receipts` are the message ids of all its parts."""
+    delivery = Delivery.objects.get(pk=delivery_id)
+    return _end(delivery, DeliveryState.SENT, by=by, receipts=receipts)
+
+
+def delivery_failed(
+    *, delivery_id: int, sentence: str, permanent: bool, by: Actor, retry_after_seconds: float | None = None
+) -> Delivery:
+    """Note that the platform refused. Permanent: failed, or partial when parts had gone out. Else: pending again, later."""
+    delivery = Delivery.objects.get(pk=delivery_id)
+    if permanent:
+        state = DeliveryState.PARTIAL if delivery.receipts else DeliveryState.FAILED
+        return _end(delivery, state, by=by, sentence=sentence)
+    wait = dt.timedelta(seconds=retry_after_seconds or min(2**delivery.attempts, 300))
+    return move(
+        delivery,
+        DELIVERY,
+        DeliveryState.PENDING,
+        by=by,
+        event=events.DELIVERY_MOVED,
+        details={"sentence": sentence},
+        sentence=sentence,
+        not_before=clock.now() + wait,
+        sending_since=None,
+    )
+
+
+def delivery_unknown(*, delivery_id: int, by: Actor) -> Delivery:
+    """Note that the call began and no receipt came."""
+    delivery = Delivery.objects.get(pk=delivery_id)
+    return move(delivery, DELIVERY, DeliveryState.UNKNOWN, by=by, event=events.DELIVERY_MOVED)
+
+
+def resend(*, delivery_id: int, by: Actor) -> Delivery:
+    """Send a delivery in doubt once more, visibly marked as possibly repeated."""
+    delivery = Delivery.objects.get(pk=delivery_id)
+    return move(
+        delivery,
+        DELIVERY,
+        DeliveryState.PENDING,
+        by=by,
+        event=events.DELIVERY_MOVED,
+        details={"doubtful": True},
+        doubtful=True,
+        sending_since=None,
+        not_before=clock.now(),
+    )
+
+
+def _end(delivery: Delivery, state: DeliveryState, *, by: Actor, **fields: object) -> Delivery:
+    return move(
+        delivery,
+        DELIVERY,
+        state,
+        by=by,
+        event=events.DELIVERY_MOVED,
+        details={"attempts": delivery.attempts},
+        ended_at=clock.now(),
+        **fields,
+    )
+
+
+def settle_doubt(limit: int = 50) -> int:
+    """Resolve what senders left behind: a call without receipt becomes unknown and is resent with a mark; what is stale is withheld."""
+    by = Actor.system("sweep")
+    settled = 0
+    stuck = Delivery.objects.filter(state=DeliveryState.SENDING, sending_since__lt=clock.db_now(-SENDING_AT_MOST))
+    doubtful = Delivery.objects.filter(state=DeliveryState.UNKNOWN)
+    stale = Delivery.objects.filter(state=DeliveryState.PENDING, created_at__lt=clock.db_now(-FRESH_FOR))
+    for delivery in stuck[:limit]:
+        settled += _try(lambda row=delivery: delivery_unknown(delivery_id=row.pk, by=by))
+    for delivery in doubtful[:limit]:
+        settled += _try(lambda row=delivery: _settle_unknown(row, by))
+    for delivery in stale[:limit]:
+        settled += _try(lambda row=delivery: _end(row, DeliveryState.SUPPRESSED, by=by, sentence=_TOO_OLD))
+    return settled
+
+
+_TOO_OLD = "Not sent: it was older than 24 hours when its gateway came back. It can be read in the console."
+
+
+def _settle_unknown(delivery: Delivery, by: Actor) -> Delivery:
+    """Resend a doubtful answer once; progress notes and second doubts are not worth a repetition."""
+    if delivery.kind == DeliveryKind.PROGRESS or delivery.doubtful:
+        return _end(delivery, DeliveryState.FAILED, by=by, sentence="No receipt came; it may or may not have arrived.")
+    return resend(delivery_id=delivery.pk, by=by)
+
+
+def _try(step: object) -> int:
+    """Run one guarded step; somebody faster is fine."""
+    try:
+        step()  # type: ignore[operator]
+    except StateConflict:
+        return 0
+    return 1

@@ -1,0 +1,113 @@
+"""Sessions: which provider session a turn continues, and when a new one replaces it.
+
+Rotation after 4 hours idle, after three failures in a row, or when the binding changed. The person is told, the parent is kept,
+and the new session is seeded with a bounded summary.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import uuid
+
+import rfc8785
+
+from conversations import events
+from conversations.actions.outbox import deliver
+from conversations.models import Conversation, Message, Session, Turn
+from conversations.states import SESSION, Author, DeliveryKind, SessionState
+from fleet.kernel import clock, journal
+from fleet.kernel.actors import Actor
+from fleet.kernel.transitions import move
+from identities.ports import Compiled
+
+IDLE_LIMIT = dt.timedelta(hours=4)
+FAILURE_LIMIT = 3
+SEED_MESSAGES = 12
+SEED_CHARACTERS = 4000
+_BY = Actor.system("sessions")
+
+
+def session_for(turn: Turn, *, provider: str, model: str, compiled: Compiled) -> Session:
+    """Return the session this turn runs in: the open one of its conversation, or a new one when that one must not go on."""
+    binding = binding_of(provider=provider, model=model, digest=compiled.digest)
+    current = Session.objects.filter(conversation_id=turn.conversation_id, state=SessionState.OPEN).first()
+    reason = rotation_reason(current, binding) if current else ""
+    if current and not reason:
+        return current
+    if current:
+        _rotate(current, reason)
+    return _open(turn, provider, model, binding, parent=current, reason=reason)
+
+
+def binding_of(*, provider: str, model: str, digest: str) -> str:
+    """Return the SHA-256 (hex) over what a session is bound to; the digest covers prompt, skills, tools and working directory."""
+    return hashlib.sha256(rfc8785.dumps([provider, model, digest])).hexdigest()
+
+
+def rotation_reason(session: Session, binding: str) -> str:
+    """Return why this session must not go on, or an empty text."""
+    if session.binding != binding:
+        return "the bot was changed"
+    if session.failures >= FAILURE_LIMIT:
+        return f"it failed {session.failures} times in a row"
+    if clock.now() - session.last_used_at > IDLE_LIMIT:
+        return "it was idle for more than 4 hours"
+    return ""
+
+
+def _rotate(session: Session, reason: str) -> None:
+    move(
+        session,
+        SESSION,
+        SessionState.ROTATED,
+        by=_BY,
+        event=events.SESSION_ROTATED,
+        details={"reason": reason},
+        rotation_reason=reason,
+    )
+
+
+def _open(
+    turn: Turn, provider: str, model: str, binding: str, *, parent: Session | None, reason: str
+) -> Session:
+    used = parent is not None and parent.turns > 0
+    session = Session.objects.create(
+        conversation_id=turn.conversation_id,
+        provider=provider,
+        provider_session_id=str(uuid.uuid4()),
+        model=model,
+        binding=binding,
+        parent=parent,
+        seed=summary_of(turn.conversation, before_turn=turn.pk) if used else "",
+    )
+    journal.record(events.SESSION_OPENED, by=_BY, subject=("session", session.pk), turn=turn.pk)
+    if used:
+        text = f"I started a new session, since {reason}. I go on from a short summary of what was said."
+        Message.objects.create(conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=text)
+        deliver(**turn.route, kind=DeliveryKind.NOTICE, text=text, turn=turn, by=_BY)
+    return session
+
+
+def summary_of(conversation: Conversation, *, before_turn: int) -> str:
+    """Return the last things said before this turn, oldest first, bounded in number and length."""
+    rows = conversation.messages.exclude(author=Author.SYSTEM).exclude(turn_id=before_turn).order_by("-pk")
+    said: list[str] = []
+    room = SEED_CHARACTERS
+    for row in rows[:SEED_MESSAGES]:
+        line = f"{'You' if row.author == Author.BOT else row.name or 'Person'}: {row.text.strip()}"[:800]
+        if len(line) > room:
+            break
+        said.append(line)
+        room -= len(line)
+    if not said:
+        return ""
+    return "What was said in the earlier session of this conversation, for your information:\n" + "\n".join(reversed(said))
+
+
+def note_use(session: Session, *, failed: bool) -> None:
+    """Count a finished turn of the session: failures in a row, and the time it was last used."""
+    session.failures = session.failures + 1 if failed else 0
+    session.turns += 1
+    session.last_used_at = clock.now()
+    session.save(update_fields=["failures", "turns", "last_used_at"])

@@ -1,0 +1,118 @@
+"""The rest of a turn's life: it begins to run, it closes in one transaction with everything it owns, or it is stopped."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from conversations import events
+from conversations.actions.outbox import deliver
+from conversations.actions.sessions import note_use
+from conversations.models import Conversation, Message, Turn
+from conversations.states import TURN, Author, DeliveryKind, TurnState
+from execution import actions as execution_actions
+from execution.models import Execution
+from execution.states import ExecutionState
+from fleet.kernel import clock, live, queue
+from fleet.kernel.actors import Actor
+from fleet.kernel.exceptions import StateConflict
+from fleet.kernel.transitions import move
+
+_END_OF = {
+    ExecutionState.SUCCEEDED: TurnState.REPLIED,
+    ExecutionState.FAILED: TurnState.FAILED,
+    ExecutionState.STOPPED: TurnState.STOPPED,
+    ExecutionState.LOST: TurnState.INTERRUPTED,
+}
+
+
+def begin_turn(turn: Turn, *, by: Actor) -> Turn:
+    """Mark a turn as running: its spend gate has opened. Called inside the release transaction."""
+    move(turn, TURN, TurnState.RUNNING, by=by, event=events.TURN_RUNNING)
+    live.hint(f"conversation:{turn.conversation_id}", turn=turn.pk, state=turn.state)
+    return turn
+
+
+def close_turn(turn: Turn, execution: Execution, *, by: Actor) -> Turn:
+    """Close a turn with its execution: state, message, delivery, session and lane, in the execution's closing transaction."""
+    state = _END_OF[ExecutionState(execution.state)]
+    move(
+        turn,
+        TURN,
+        state,
+        by=by,
+        event=events.TURN_CLOSED,
+        details={"outcome": execution.outcome},
+        sentence="" if state == TurnState.REPLIED else execution.sentence,
+        ended_at=clock.db_now(),
+    )
+    if turn.session:
+        note_use(turn.session, failed=state in (TurnState.FAILED, TurnState.INTERRUPTED))
+    _say(turn, execution, by=by)
+    Conversation.objects.filter(pk=turn.conversation_id).update(last_message_at=clock.db_now())
+    live.hint(f"conversation:{turn.conversation_id}", turn=turn.pk, state=turn.state)
+    live.hint("fleet", identity=turn.identity_id)
+    if Turn.objects.filter(conversation_id=turn.conversation_id, state=TurnState.QUEUED).exists():
+        queue.enqueue("conversations.advance", conversation_id=turn.conversation_id)
+    return turn
+
+
+def _say(turn: Turn, execution: Execution, *, by: Actor) -> None:
+    """Tell the person how the turn ended: the answer, or a sentence, or both when it was cut short."""
+    if execution.answer.strip():
+        Message.objects.create(
+            conversation_id=turn.conversation_id,
+            turn=turn,
+            author=Author.BOT,
+            name=turn.identity.name,
+            text=execution.answer,
+        )
+        deliver(**turn.route, kind=DeliveryKind.ANSWER, text=execution.answer, turn=turn, by=by)
+    if turn.state != TurnState.REPLIED:
+        sentence = execution.sentence or "The turn ended without an answer."
+        Message.objects.create(
+            conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=sentence
+        )
+        deliver(**turn.route, kind=DeliveryKind.NOTICE, text=sentence, turn=turn, by=by)
+
+
+@transaction.atomic
+def stop_turn(*, turn_id: int, by: Actor, reason: str) -> TurnState:
+    """Stop one turn: a waiting one at once, an active one through its worker. Returns the state seen; stopping twice is harmless."""
+    turn = Turn.objects.select_for_update(of=("self",)).select_related("identity").get(pk=turn_id)
+    if turn.state == TurnState.QUEUED:
+        sentence = f"Stopped before it began: {reason}"
+        move(
+            turn,
+            TURN,
+            TurnState.STOPPED,
+            by=by,
+            event=events.TURN_CLOSED,
+            details={"reason": reason},
+            sentence=sentence,
+            ended_at=clock.db_now(),
+        )
+        live.hint(f"conversation:{turn.conversation_id}", turn=turn.pk, state=turn.state)
+    elif turn.execution_id and turn.state in TURN.live:
+        _request_stop(turn.execution_id, by=by, reason=reason)
+    return TurnState(turn.state)
+
+
+def _request_stop(execution_id: int, *, by: Actor, reason: str) -> None:
+    try:
+        execution_actions.request_stop(execution_id=execution_id, reason=reason, by=by)
+    except StateConflict:
+        pass  # it has just ended by itself
+
+
+def stop_conversation(conversation: Conversation, *, by: Actor, reason: str) -> tuple[int, bool]:
+    """Stop everything in a conversation, what waits first; return how many waiting turns and whether an active one was stopped."""
+    waiting = Turn.objects.filter(conversation=conversation, state=TurnState.QUEUED).order_by("-pk")
+    stopped = sum(
+        stop_turn(turn_id=turn.pk, by=by, reason=reason) == TurnState.STOPPED for turn in waiting
+    )
+    active = Turn.objects.filter(
+        conversation=conversation, state__in=(TurnState.ADMITTED, TurnState.RUNNING, TurnState.WAITING)
+    ).first()
+    if active:
+        stop_turn(turn_id=active.pk, by=by, reason=reason)
+    return stopped, active is not None

@@ -1,0 +1,90 @@
+"""The chat commands every bot knows. They run at once, in their own transaction, and never wait in a lane."""
+
+from __future__ import annotations
+
+from budgets import queries as budget_queries
+from conversations.actions import stop_conversation
+from conversations.ports import CommandContext, all_commands, command, platform_of
+from conversations.queries import open_turns
+from conversations.states import TurnState
+from execution import queries as execution_queries
+from fleet.kernel.actors import Actor
+from governance import queries as governance_queries
+from identities import actions as identity_actions
+from identities.permissions import Permission
+
+
+@command("help", help="what you can send", permission=Permission.BOT_TALK, needs_pairing=False)
+def help_command(context: CommandContext) -> str:
+    """List the commands this person may use."""
+    allowed = context.person.permissions if context.person else frozenset()
+    lines = [
+        f"/{entry.name} – {entry.help}"
+        for entry in all_commands()
+        if not entry.needs_pairing or entry.permission in allowed
+    ]
+    return f"I am {context.identity.name}. Write to me, or send:\n" + "\n".join(lines)
+
+
+@command("start", help="say hello", permission=Permission.BOT_TALK, needs_pairing=False)
+def start_command(context: CommandContext) -> str:
+    """Greet, and say what is needed before a talk can begin."""
+    if context.person:
+        return f"I am {context.identity.name}. You are signed in as {context.person.get_username()}. Write to me."
+    return (
+        f"I am {context.identity.name}. To talk to me, sign in to the console, open Account, create a pairing code"
+        " and send it here as: /pair CODE"
+    )
+
+
+@command("pair", help="connect this chat account: /pair CODE", permission=Permission.PUBLIC, needs_pairing=False)
+def pair_command(context: CommandContext) -> str:
+    """Connect the sender's chat account with the person who made the code."""
+    inbound = context.inbound
+    platform = platform_of(inbound.account)
+    person = identity_actions.pair(
+        platform=platform,
+        external_id=inbound.sender_id,
+        code=context.arguments,
+        by=Actor.system(f"gateway:{platform}"),
+    )
+    return f"Paired. Here you are {person.get_username()} now. Write to me."
+
+
+@command("stop", help="stop what I am doing here and clear the queue", permission=Permission.BOT_TALK)
+def stop_command(context: CommandContext) -> str:
+    """Stop the waiting turns first, then the active one."""
+    if context.conversation is None:
+        return "There is nothing to stop."
+    by = Actor.person(context.known_person())
+    waiting, active = stop_conversation(context.conversation, by=by, reason=f"stopped by {by.name}")
+    if not waiting and not active:
+        return "There is nothing to stop."
+    parts = (["the answer I was working on"] if active else []) + ([f"{waiting} waiting"] if waiting else [])
+    return "Stopping " + " and ".join(parts) + "."
+
+
+@command("status", help="what I am doing", permission=Permission.BOT_TALK)
+def status_command(context: CommandContext) -> str:
+    """Say what runs and waits here, and whether the fleet is stopped."""
+    lines = [f"{order.sentence}" for order in governance_queries.active_orders()]
+    turns = open_turns(context.conversation) if context.conversation else []
+    waiting = sum(turn.state == TurnState.QUEUED for turn in turns)
+    active = next((turn for turn in turns if turn.state != TurnState.QUEUED), None)
+    lines.append(f"Working on your message: {active.state}." if active else "I am idle here.")
+    if waiting:
+        lines.append(f"{waiting} waiting.")
+    lines.append(execution_queries.execution_mode().sentence)
+    return "\n".join(line for line in lines if line)
+
+
+@command("usage", help="what I have used", permission=Permission.BOT_TALK)
+def usage_command(context: CommandContext) -> str:
+    """Say what this bot has used today, by the budgets' own numbers."""
+    return budget_queries.usage_sentence(context.identity.slug)
+
+
+@command("budget", help="what may still be spent", permission=Permission.BOT_TALK)
+def budget_command(context: CommandContext) -> str:
+    """Say what the fleet and this bot may still spend."""
+    return budget_queries.budget_sentence(context.identity.slug)

@@ -1,0 +1,33 @@
+"""When an execution moves, its turn moves with it, in the same transaction."""
+
+from __future__ import annotations
+
+from conversations.actions import begin_turn, close_turn
+from conversations.models import Turn
+from conversations.states import TurnState
+from execution import events as execution_events
+from execution.models import Execution
+from fleet.kernel.events import Event, subscribe
+
+
+def _turn_of(event: Event) -> Turn | None:
+    if event.details.get("origin_kind") != "turn":
+        return None
+    rows = Turn.objects.select_related("identity", "session", "conversation")
+    return rows.get(pk=int(event.details["origin_id"]))
+
+
+@subscribe(execution_events.RELEASED)
+def turn_begins(event: Event) -> None:
+    """The spend gate opened: the turn is running."""
+    turn = _turn_of(event)
+    if turn and turn.state == TurnState.ADMITTED:
+        begin_turn(turn, by=event.by)
+
+
+@subscribe(execution_events.FINISHED)
+def turn_ends(event: Event) -> None:
+    """The execution ended: close the turn with everything it owns."""
+    turn = _turn_of(event)
+    if turn:
+        close_turn(turn, Execution.objects.get(pk=int(event.subject_id)), by=event.by)
