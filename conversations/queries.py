@@ -1,4 +1,4 @@
-"""Reads of conversations; no side effects but the row of a conversation seen for the first time."""
+"""Reads of conversations; no side effects."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.db.models import Exists, OuterRef
 from conversations.models import Conversation, InboundMessage, Message, Turn
 from conversations.states import TURN, TurnState
 from fleet.kernel.exceptions import NotFound
+from governance.states import KillScope
 from identities.models import Identity, Person
 from identities.permissions import Permission
 
@@ -92,3 +93,15 @@ def open_turns(conversation: Conversation) -> list[Turn]:
 def queue_depth() -> int:
     """Return how many turns wait for their lane in the whole fleet."""
     return Turn.objects.filter(state=TurnState.QUEUED).count()
+
+
+def queued_ids(*, scope: str, scope_id: str) -> list[int]:
+    """Return the waiting turns within a kill order's scope (fleet, identity or conversation)."""
+    rows = Turn.objects.filter(state=TurnState.QUEUED)
+    if scope == KillScope.IDENTITY:
+        rows = rows.filter(identity__slug=scope_id)
+    elif scope == KillScope.CONVERSATION:
+        rows = rows.filter(conversation_id=int(scope_id))
+    elif scope != KillScope.FLEET:
+        return []
+    return list(rows.order_by("pk").values_list("pk", flat=True))

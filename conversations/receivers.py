@@ -7,7 +7,9 @@ from conversations.models import Turn
 from conversations.states import TurnState
 from execution import events as execution_events
 from execution.models import Execution
+from fleet.kernel import queue
 from fleet.kernel.events import Event, subscribe
+from governance import events as governance_events
 
 
 def _turn_of(event: Event) -> Turn | None:
@@ -31,3 +33,9 @@ def turn_ends(event: Event) -> None:
     turn = _turn_of(event)
     if turn:
         close_turn(turn, Execution.objects.get(pk=int(event.subject_id)), by=event.by)
+
+
+@subscribe(governance_events.KILL_ORDERED)
+def lanes_fall_silent(event: Event) -> None:
+    """A kill order was given: refuse what waits, hold answers. The sweep does it too when the hint is lost."""
+    queue.enqueue("conversations.silence", order_id=int(event.subject_id))

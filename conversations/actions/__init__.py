@@ -13,6 +13,7 @@ from conversations.actions.outbox import (
     resend,
 )
 from conversations.actions.receiving import Received, accept, receive
+from conversations.actions.silencing import silence
 from conversations.actions.sweeping import sweep
 from conversations.actions.turns import begin_turn, close_turn, stop_conversation, stop_turn
 
@@ -34,6 +35,7 @@ __all__ = [
     "receive",
     "refuse_queued",
     "resend",
+    "silence",
     "stop_conversation",
     "stop_turn",
     "sweep",

@@ -10,11 +10,12 @@ from django.db import transaction
 from conversations import events
 from conversations.actions.lanes import take_into_lane
 from conversations.actions.outbox import deliver
+from conversations.actions.places import enter
 from conversations.actions.refusals import refuse
 from conversations.models import Conversation, InboundMessage
 from conversations.policies import is_stop_word
 from conversations.ports import Command, CommandContext, find_command
-from conversations.queries import find_conversation, lane_is_busy
+from conversations.queries import lane_is_busy
 from conversations.states import INBOUND, Author, DeliveryKind, InboundState
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import FleetError, Invalid, Refused
@@ -74,7 +75,7 @@ def _take_in(row: InboundMessage) -> None:
             return _answer(row, command, CommandContext(row, identity, person, None, arguments))
         person = _known(person, row)
         identity_policies.check_can(person, command.permission if command else Permission.BOT_TALK)
-        conversation = find_conversation(row, identity, person)
+        conversation = enter(row, identity, person)
         row.conversation = conversation
         if command:
             return _answer(row, command, CommandContext(row, identity, person, conversation, arguments))

@@ -14,6 +14,8 @@ from fleet.kernel import clock, journal, live
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import StateConflict
 from fleet.kernel.transitions import move
+from governance import queries as governance_queries
+from governance.states import KillScope
 
 FRESH_FOR = dt.timedelta(hours=24)
 SENDING_AT_MOST = dt.timedelta(seconds=60)
@@ -59,7 +61,7 @@ def deliver(
 _CLAIM = """
 WITH heads AS (
     SELECT DISTINCT ON (account, chat_id) id, state, not_before FROM conversations_delivery
-    WHERE account = ANY(%s) AND state IN ('pending', 'sending')
+    WHERE account = ANY(%s) AND state IN ('pending', 'sending') AND (kind = 'notice' OR NOT account = ANY(%s))
     ORDER BY account, chat_id, (state = 'sending') DESC, id
 ), due AS MATERIALIZED (
     SELECT d.id FROM conversations_delivery d JOIN heads h ON h.id = d.id
@@ -76,9 +78,10 @@ def claim_deliveries(accounts: list[str], *, limit: int = 20, by: Actor | None =
     """Take up to `limit` due deliveries of these accounts for sending: oldest first, one in flight per chat.
 
     Each is `sending` afterwards; the caller must report delivered, failed or unknown for it. A sender that dies leaves it to the sweep.
+    Where a kill order holds, only notices go out; answers wait until it is lifted.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_CLAIM, [accounts, limit])
+        cursor.execute(_CLAIM, [accounts, _held(accounts), limit])
         ids = [row[0] for row in cursor.fetchall()]
     if not ids:
         return []
@@ -87,6 +90,15 @@ def claim_deliveries(accounts: list[str], *, limit: int = 20, by: Actor | None =
             events.DELIVERY_MOVED, by=by or Actor.system("outbox"), subject=("delivery", identifier), to="sending"
         )
     return list(Delivery.objects.filter(pk__in=ids).order_by("pk"))
+
+
+def _held(accounts: list[str]) -> list[str]:
+    """Return the accounts whose bots are stopped by a kill order."""
+    orders = governance_queries.active_orders()
+    if any(order.scope == KillScope.FLEET for order in orders):
+        return accounts
+    stopped = {order.scope_id for order in orders if order.scope == KillScope.IDENTITY}
+    return [account for account in accounts if account.partition(":")[2] in stopped]
 
 
 @transaction.atomic

@@ -9,10 +9,12 @@ import structlog
 from conversations.actions.intake import process
 from conversations.actions.lanes import advance
 from conversations.actions.outbox import settle_doubt
+from conversations.actions.silencing import silence
 from conversations.models import InboundMessage
 from conversations.queries import conversations_to_advance
 from conversations.states import InboundState
 from fleet.kernel import clock
+from governance import queries as governance_queries
 
 log = structlog.get_logger(__name__)
 LEFT_LYING = dt.timedelta(seconds=2)
@@ -30,6 +32,8 @@ def sweep(limit: int = 100) -> int:
         touched += 1
     for conversation_id in conversations_to_advance(limit):
         touched += advance(conversation_id) is not None
+    for order in governance_queries.active_orders():
+        touched += silence(order.pk)
     return touched + settle_doubt()
 
 
