@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pgtrigger
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import AbstractUser, BaseUserManager
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MinValueValidator
 from django.db import models
@@ -13,7 +14,25 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from identities.permissions import MATRIX, Permission, Role
-from identities.states import Effort, IdentityState, TextKind, ToolDecision
+from identities.states import IDENTITY, Effort, IdentityState, TextKind, ToolDecision
+
+
+# A manager above oneself, however far up, is found under one lock: two moves that would close a ring together cannot both pass.
+NO_RING_OF_MANAGERS = """
+    PERFORM pg_advisory_xact_lock(hashtext('identities.manager_tree'));
+    IF EXISTS (
+        WITH RECURSIVE above(id) AS (
+            SELECT NEW.manager_id
+            UNION
+            SELECT bot.manager_id FROM {meta.db_table} AS bot JOIN above ON bot.id = above.id
+            WHERE bot.manager_id IS NOT NULL
+        )
+        SELECT 1 FROM above WHERE id = NEW.id
+    ) THEN
+        RAISE EXCEPTION 'identity_manager_tree: % would manage itself', NEW.slug USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NEW;
+"""
 
 
 def default_chain() -> list[str]:
@@ -21,14 +40,57 @@ def default_chain() -> list[str]:
     return ["claude"]
 
 
+class PersonManager(BaseUserManager["Person"]):
+    """Makes `createsuperuser` and allauth create people whose rights come from the matrix."""
+
+    def create_user(
+        self, username: str, email: str = "", password: str | None = None, *, roles: list[Role] | None = None, **fields: Any
+    ) -> Person:
+        """Create a person; without a password they sign in by link only."""
+        person = self.model(username=username, email=self.normalize_email(email), roles=roles or [], **fields)
+        person.set_password(password)
+        person.save(using=self._db)
+        return person
+
+    def create_superuser(self, username: str, email: str = "", password: str | None = None, **fields: Any) -> Person:
+        """Create an administrator (Django's own command calls this)."""
+        return self.create_user(username, email, password, roles=[Role.ADMIN], **fields)
+
+
 class Person(AbstractUser):
     """Somebody who signs in or talks to bots. Rights come from `roles` through the matrix, never from Django's groups."""
 
     roles = ArrayField(models.CharField(max_length=20, choices=Role.choices), default=list, blank=True)
     timezone = models.CharField(max_length=64, default="UTC")
+    # Django's own roads to power do not exist here: one matrix, one answer.
+    groups = None
+    user_permissions = None
+
+    objects = PersonManager()
 
     class Meta:
         verbose_name_plural = "people"
+        constraints = [
+            models.CheckConstraint(condition=Q(roles__contained_by=Role.values), name="person_has_known_roles"),
+        ]
+
+    @property
+    def is_staff(self) -> bool:  # type: ignore[override]  # a field in AbstractUser, here an answer of the matrix
+        """Return whether Django admin opens its door."""
+        return Permission.FLEET_VIEW in self.permissions
+
+    @property
+    def is_superuser(self) -> bool:  # type: ignore[override]  # as is_staff
+        """Return whether Django admin lets this person repair records."""
+        return Permission.RECORDS_EDIT in self.permissions
+
+    def has_perm(self, perm: str, obj: object = None) -> bool:
+        """Return whether Django's permission `perm` is granted: to those who may repair records, and to nobody else."""
+        return self.is_superuser
+
+    def has_module_perms(self, app_label: str) -> bool:
+        """Return whether admin shows this app's section."""
+        return self.is_staff
 
     @property
     def permissions(self) -> frozenset[Permission]:
@@ -64,6 +126,20 @@ class Identity(models.Model):
         constraints = [
             models.CheckConstraint(condition=~Q(manager=F("id")), name="identity_not_its_own_manager"),
             models.CheckConstraint(condition=Q(concurrency__gte=1), name="identity_concurrency_positive"),
+        ]
+        triggers = [
+            pgtrigger.FSM(
+                name="steps",
+                field="state",
+                transitions=[(source, target) for source, targets in IDENTITY.steps.items() for target in targets],
+            ),
+            pgtrigger.Trigger(
+                name="manager_tree",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert | pgtrigger.UpdateOf("manager_id"),
+                condition=pgtrigger.Q(new__manager__isnull=False),
+                func=pgtrigger.Func(NO_RING_OF_MANAGERS),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -185,6 +261,14 @@ class AccessToken(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=(Q(gateway=True) & ~Q(gateway_account="")) | Q(gateway=False, gateway_account=""),
+                name="gateway_token_names_its_account",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"

@@ -9,6 +9,17 @@ from django.db.models import Func
 from django.db.models.functions import Now
 
 
+def no_truncate() -> pgtrigger.Trigger:
+    """Return the trigger that refuses to empty an append-only table at one stroke."""
+    return pgtrigger.Trigger(
+        name="no_truncate",
+        level=pgtrigger.Statement,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Truncate,
+        func="RAISE EXCEPTION 'append-only: TRUNCATE on % is refused', TG_TABLE_NAME;",
+    )
+
+
 class CurrentTransaction(Func):
     """PostgreSQL's 64-bit id of the writing transaction."""
 
@@ -40,7 +51,7 @@ class JournalEntry(models.Model):
         ]
         triggers = [
             pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete),
-            pgtrigger.Protect(name="no_truncate", operation=pgtrigger.Truncate, level=pgtrigger.Statement),
+            no_truncate(),
         ]
 
     def __str__(self) -> str:
@@ -57,7 +68,10 @@ class JournalSeal(models.Model):
     sealed_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
-        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)]
+        triggers = [
+            pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete),
+            no_truncate(),
+        ]
 
     def __str__(self) -> str:
         return f"seal {self.pk} of entry {self.entry_id}"
