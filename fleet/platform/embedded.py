@@ -25,7 +25,7 @@ import psycopg
 
 from fleet.platform.confinement import confined, give_to_server
 from fleet.platform.private import make_private, socket_directory, write_private
-from fleet.platform.process import EmbeddedServer, ServerFailed
+from fleet.platform.process import STOP_SECONDS, EmbeddedServer, ServerFailed
 
 ROLE = DATABASE = "fleet"
 
@@ -81,20 +81,21 @@ class EmbeddedPostgres(EmbeddedServer):
             return False
         return True
 
-    def forget_dead_server(self) -> None:
-        """Remove the pid file of a server that is gone, when its number now belongs to another program.
+    def end_leftover(self) -> None:
+        """Stop a server that an earlier start left behind, or forget its pid file when it is gone.
 
-        PostgreSQL trusts any living process of that number and refuses to start; after a reboot, and always in a
-        container, small numbers come back. Call this only while no server can be running.
+        PostgreSQL takes any living process of the number in that file for itself and refuses to start; after a
+        reboot, and always in a container, small numbers come back.
         """
         lock = self.data / "postmaster.pid"
         if not lock.exists():
             return
-        pid = int(lock.read_text().split("\n", 1)[0])
-        with contextlib.suppress(psutil.Error):
-            if Path(psutil.Process(pid).cwd()) == self.data.resolve():
-                return
-        lock.unlink()
+        with contextlib.suppress(psutil.Error, ValueError):
+            process = psutil.Process(int(lock.read_text().split("\n", 1)[0]))
+            if Path(process.cwd()) == self.data.resolve():
+                process.send_signal(self.stop_signal)
+                process.wait(STOP_SECONDS)
+        lock.unlink(missing_ok=True)
 
     def _create_cluster(self) -> None:
         """Create data directory, role and database aside, then rename: a half-made one is never mistaken for data."""
@@ -133,6 +134,7 @@ class EmbeddedPostgres(EmbeddedServer):
         done = subprocess.run(
             confined([str(postgres_program(program)), *arguments]),
             input=text, text=True, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+            start_new_session=True,
         )  # fmt: skip
         if done.returncode != 0:
             said = "\n".join(done.stdout.splitlines()[-8:])
@@ -167,7 +169,7 @@ class EmbeddedValkey(EmbeddedServer):
         self._choose_address()
         lines = [
             "bind 127.0.0.1", f"port {self._port}", f"requirepass {self._password}", f'dir "{self.directory}"',
-            "daemonize no", 'save ""', "appendonly no", f"maxmemory {self.max_memory}",
+            "daemonize no", "loglevel warning", 'save ""', "appendonly no", f"maxmemory {self.max_memory}",
             "maxmemory-policy allkeys-lru",
         ]  # fmt: skip
         write_private(self.configuration, "\n".join(lines) + "\n")

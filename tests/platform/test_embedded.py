@@ -85,14 +85,16 @@ def test_a_pid_file_whose_number_belongs_to_another_program_is_forgotten(databas
     database.kill()
     lock = database.data / "postmaster.pid"
     lock.write_text(f"{os.getpid()}\n" + lock.read_text().split("\n", 1)[1])
-    database.forget_dead_server()
+    database.end_leftover()
     database.start()
     assert database.pid is not None
 
 
-def test_the_pid_file_of_a_living_server_is_left_alone(database: EmbeddedPostgres) -> None:
-    database.forget_dead_server()
-    assert (database.data / "postmaster.pid").exists()
+def test_a_server_left_behind_is_stopped_before_another_one_starts(database: EmbeddedPostgres) -> None:
+    left_behind = psutil.Process(database.pid)
+    database.end_leftover()
+    assert not left_behind.is_running() or left_behind.status() == psutil.STATUS_ZOMBIE
+    database.start()
 
 
 def test_a_half_made_data_directory_is_made_again(tmp_path: Path) -> None:

@@ -1,0 +1,170 @@
+"""The supervisor of `make run`: which services there are, how they start and in which order they stop."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import shlex
+import signal
+import subprocess
+import sys
+import xmlrpc.client
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from fleet.platform.confinement import is_root, tethered
+from fleet.platform.installation import ROOT, Installation
+from fleet.platform.private import make_private, socket_directory, write_private
+
+STOP_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """One supervised process. Supervisor stops the highest `rank` first and waits for it: the database goes last.
+
+    A service that ends within `starts_in` seconds is started again after 1, 2, 3 ... seconds, later ones at once.
+    """
+
+    name: str
+    rank: int
+    command: list[str]
+    at_once: bool = True
+    stop_signal: signal.Signals = signal.SIGTERM
+    stops_in: int = 10
+    starts_in: int = 5
+
+
+def services(here: Installation, *, schema_is_current: bool) -> list[Service]:
+    """Return the services of `make run`; those on Django wait for `prepare` when the schema may have changed."""
+    python = [sys.executable, "-m"]
+    manage = [sys.executable, str(ROOT / "manage.py")]
+    web = [*python, "daphne", "-v", "0", "-b", here.host, "-p", str(here.port), "fleet.asgi:application"]
+    worker = [
+        *python, "celery", "-q", "-A", "fleet", "worker", "-P", "threads", "-c", "32", "-Q", "fleet",
+        "--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat",
+    ]  # fmt: skip
+    return [
+        *_servers(here),
+        _on_django("runner", 30, [*manage, "runner"], at_once=schema_is_current),
+        _on_django("worker", 40, worker, at_once=schema_is_current, stops_in=20),
+        _on_django("web", 50, web, at_once=schema_is_current),
+        _on_django("gateways", 60, [*manage, "gateways"], at_once=schema_is_current),
+    ]
+
+
+def _servers(here: Installation) -> list[Service]:
+    """Return the embedded servers; their commands already tie them to the supervisor."""
+    found = []
+    if (postgres := here.postgres()) is not None:
+        found.append(
+            Service("postgres", 10, postgres.command(), stop_signal=postgres.stop_signal, stops_in=30, starts_in=1)
+        )
+    if (valkey := here.valkey()) is not None:
+        found.append(Service("valkey", 20, valkey.command(), stop_signal=valkey.stop_signal, starts_in=1))
+    return found
+
+
+def _on_django(name: str, rank: int, command: list[str], *, at_once: bool, stops_in: int = 10) -> Service:
+    return Service(name, rank, tethered(command, sends=signal.SIGTERM), at_once=at_once, stops_in=stops_in)
+
+
+class Supervisor:
+    """supervisord for one `var`: its configuration, its process, and the commands it takes over its socket."""
+
+    def __init__(self, here: Installation) -> None:
+        self.here = here
+        self.configuration = here.supervisor / "supervisord.conf"
+        self.pid_file = here.supervisor / "supervisord.pid"
+        self.socket = socket_directory(here.supervisor) / "supervisor.sock"
+
+    def start(self, wanted: list[Service], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        """Start supervisord with these services. It stops them all when we end, however we end."""
+        for directory in (self.here.supervisor, self.here.logs, self.socket.parent):
+            make_private(directory)
+        write_private(self.configuration, self._configuration_text(wanted))
+        command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self.configuration)]
+        return subprocess.Popen(
+            tethered(command, sends=signal.SIGTERM), cwd=ROOT, env=environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def start_all(self) -> None:
+        """Start the services that wait for us."""
+        self._remote().supervisor.startAllProcesses(False)
+
+    def shut_down(self, process: psutil.Popen | psutil.Process | subprocess.Popen[bytes]) -> bool:
+        """Stop every service in order, then the supervisor; False when it had to be killed."""
+        try:
+            self._remote().supervisor.shutdown()
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+                process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            process.kill()
+            return False
+        return True
+
+    def leftover(self) -> psutil.Process | None:
+        """Return the supervisor of this `var` that an earlier start left behind, if it lives."""
+        try:
+            process = psutil.Process(int(self.pid_file.read_text()))
+            return process if str(self.configuration) in process.cmdline() else None
+        except (OSError, ValueError, psutil.Error):
+            return None
+
+    def _remote(self) -> xmlrpc.client.ServerProxy:
+        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+
+    def _configuration_text(self, wanted: list[Service]) -> str:
+        sections = {
+            "unix_http_server": {"file": self.socket, "chmod": "0700"},
+            "rpcinterface:supervisor": {
+                "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+            },
+            "supervisord": {
+                "logfile": self.here.supervisor / "supervisord.log",
+                "logfile_maxbytes": "1MB",
+                "logfile_backups": 1,
+                "pidfile": self.pid_file,
+                **({"user": "root"} if is_root() else {}),
+            },
+            **{f"program:{service.name}": self._program(service) for service in wanted},
+        }
+        return "\n".join(_section(name, values) for name, values in sections.items())
+
+    def _program(self, service: Service) -> dict[str, object]:
+        return {
+            "command": shlex.join(service.command),
+            "directory": ROOT,
+            "umask": "077",
+            "priority": service.rank,
+            "autostart": str(service.at_once).lower(),
+            "autorestart": "true",
+            "startsecs": service.starts_in,
+            "startretries": 1_000_000,
+            "stopsignal": service.stop_signal.name.removeprefix("SIG"),
+            "stopwaitsecs": service.stops_in,
+            "killasgroup": "true",
+            "redirect_stderr": "true",
+            "stdout_logfile": log_file(self.here, service.name),
+            "stdout_logfile_maxbytes": "10MB",
+            "stdout_logfile_backups": 3,
+        }
+
+
+def log_file(here: Installation, service: str) -> Path:
+    """Return where a service's output goes."""
+    return here.logs / f"{service}.log"
+
+
+def _section(name: str, values: dict[str, object]) -> str:
+    # A percent sign begins an expression in supervisor's configuration, and doubled it is itself.
+    lines = [f"{key} = {str(value).replace('%', '%%')}" for key, value in values.items()]
+    return "\n".join([f"[{name}]", *lines, ""])
