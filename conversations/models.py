@@ -102,7 +102,9 @@ class Turn(models.Model):
     execution = models.OneToOneField(Execution, on_delete=models.PROTECT, null=True, blank=True, related_name="turn")
     state = models.CharField(max_length=12, choices=TurnState.choices, default=TurnState.QUEUED)
     origin = models.CharField(max_length=20, default="chat")
-    route = models.JSONField(help_text="where the answer goes: account, chat_id, thread_id, reply_to; copied at creation")
+    route = models.JSONField(
+        help_text="where the answer goes: account, chat_id, thread_id, reply_to; copied at creation"
+    )
     sentence = models.TextField(blank=True, help_text="why it was refused, failed or stopped")
     next_step = models.TextField(blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -139,8 +141,12 @@ class InboundMessage(models.Model):
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     account = models.CharField(max_length=80)
-    event_id = models.CharField(max_length=160, help_text="the platform's id of the event, or the caller's idempotency key")
-    digest = models.CharField(max_length=64, help_text="SHA-256 over the body, to tell a replay from a reuse of the key")
+    event_id = models.CharField(
+        max_length=160, help_text="the platform's id of the event, or the caller's idempotency key"
+    )
+    digest = models.CharField(
+        max_length=64, help_text="SHA-256 over the body, to tell a replay from a reuse of the key"
+    )
     identity_slug = models.CharField(max_length=60)
     kind = models.CharField(max_length=8, choices=ConversationKind.choices, default=ConversationKind.CHAT)
     chat_id = models.CharField(max_length=120)

@@ -87,7 +87,9 @@ def transcript(
 def open_turns(conversation: Conversation) -> list[Turn]:
     """Return the turns of a conversation that have not ended, in their order: the active one first, then the queue."""
     rows = Turn.objects.filter(conversation=conversation, state__in=TURN.live)
-    return sorted(rows.select_related("execution", "identity"), key=lambda turn: (turn.state == TurnState.QUEUED, turn.pk))
+    return sorted(
+        rows.select_related("execution", "identity"), key=lambda turn: (turn.state == TurnState.QUEUED, turn.pk)
+    )
 
 
 def queue_depth() -> int:

@@ -107,7 +107,12 @@ DELIVERY = Machine(
     noun="delivery",
     initial=DeliveryState.PENDING,
     steps={
-        DeliveryState.PENDING: (DeliveryState.SENDING, DeliveryState.SENT, DeliveryState.FAILED, DeliveryState.SUPPRESSED),
+        DeliveryState.PENDING: (
+            DeliveryState.SENDING,
+            DeliveryState.SENT,
+            DeliveryState.FAILED,
+            DeliveryState.SUPPRESSED,
+        ),
         DeliveryState.SENDING: (
             DeliveryState.SENT,
             DeliveryState.PENDING,

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import transaction
+from governance.policies import GateRequest
 
 from budgets import actions as budget_actions
 from conversations import events
@@ -26,7 +27,6 @@ from fleet.kernel.exceptions import Refused
 from fleet.kernel.transitions import move
 from governance import actions as governance_actions
 from governance import policies as governance_policies
-from governance.policies import GateRequest
 from governance.states import Gate, Outcome
 from identities import policies as identity_policies
 from identities import queries as identity_queries
@@ -61,7 +61,12 @@ def admit(turn: Turn, *, texts: Iterable[InboundMessage]) -> bool:
 
 def _admit(turn: Turn, texts: list[dict[str, str]]) -> None:
     identity = turn.identity
-    epoch = _ask(Gate.KILL, governance_policies.check_not_killed, identity_slug=identity.slug, conversation_id=turn.conversation_id)
+    epoch = _ask(
+        Gate.KILL,
+        governance_policies.check_not_killed,
+        identity_slug=identity.slug,
+        conversation_id=turn.conversation_id,
+    )
     _ask(Gate.IDENTITY, identity_policies.check_takes_messages, identity)
     provider, model = _ask(Gate.IDENTITY, execution_queries.provider_for, identity)
     compiled = identity_queries.compiled(identity)

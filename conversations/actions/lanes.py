@@ -12,7 +12,7 @@ from conversations.models import Conversation, InboundMessage, Message, Turn
 from conversations.policies import check_queue
 from conversations.states import INBOUND, Author, BusyMode, DeliveryKind, InboundState, TurnState
 from execution import actions as execution_actions
-from fleet.kernel import clock, journal, live
+from fleet.kernel import clock, journal, live, queue
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Refused
 from fleet.kernel.transitions import move
@@ -65,6 +65,8 @@ def _wait(
         turn=turn,
         by=_BY,
     )
+    # The active turn may have closed while we decided; then nobody else would start this one before the sweep.
+    queue.enqueue("conversations.advance", conversation_id=conversation.pk)
     return None
 
 
@@ -105,7 +107,7 @@ def _take(row: InboundMessage, turn: Turn, conversation: Conversation, event: st
 @transaction.atomic
 def advance(conversation_id: int) -> Turn | None:
     """Start the next queued turn of a conversation whose lane is free; return it, or None when there is nothing to do."""
-    conversation = Conversation.objects.select_for_update().get(pk=conversation_id)
+    conversation = Conversation.objects.select_for_update(no_key=True).get(pk=conversation_id)
     turns = Turn.objects.filter(conversation=conversation)
     if turns.filter(state__in=ACTIVE).exists():
         return None

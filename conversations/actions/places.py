@@ -12,9 +12,12 @@ TITLE_LENGTH = 60
 
 
 def enter(row: InboundMessage, identity: Identity, person: Person) -> Conversation:
-    """Return the conversation of this message, its row locked: whoever holds it decides about the lane."""
+    """Return the conversation of this message, its row locked: whoever holds it decides about the lane.
+
+    The lock leaves keys alone, so that a turn can close (and add its message) while somebody decides here.
+    """
     place = place_of(row, identity)
-    locked = Conversation.objects.select_for_update(of=("self",))
+    locked = Conversation.objects.select_for_update(of=("self",), no_key=True)
     found = locked.filter(**place).first()
     if found:
         return found

@@ -68,9 +68,7 @@ def _rotate(session: Session, reason: str) -> None:
     )
 
 
-def _open(
-    turn: Turn, provider: str, model: str, binding: str, *, parent: Session | None, reason: str
-) -> Session:
+def _open(turn: Turn, provider: str, model: str, binding: str, *, parent: Session | None, reason: str) -> Session:
     used = parent is not None and parent.turns > 0
     session = Session.objects.create(
         conversation_id=turn.conversation_id,
@@ -102,7 +100,9 @@ def summary_of(conversation: Conversation, *, before_turn: int) -> str:
         room -= len(line)
     if not said:
         return ""
-    return "What was said in the earlier session of this conversation, for your information:\n" + "\n".join(reversed(said))
+    return "What was said in the earlier session of this conversation, for your information:\n" + "\n".join(
+        reversed(said)
+    )
 
 
 def note_use(session: Session, *, failed: bool) -> None:

@@ -35,5 +35,3 @@ def sweep(limit: int = 100) -> int:
     for order in governance_queries.active_orders():
         touched += silence(order.pk)
     return touched + settle_doubt()
-
-

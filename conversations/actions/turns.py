@@ -48,7 +48,6 @@ def close_turn(turn: Turn, execution: Execution, *, by: Actor) -> Turn:
     if turn.session:
         note_use(turn.session, failed=state in (TurnState.FAILED, TurnState.INTERRUPTED))
     _say(turn, execution, by=by)
-    Conversation.objects.filter(pk=turn.conversation_id).update(last_message_at=clock.db_now())
     live.hint(f"conversation:{turn.conversation_id}", turn=turn.pk, state=turn.state)
     live.hint("fleet", identity=turn.identity_id)
     if Turn.objects.filter(conversation_id=turn.conversation_id, state=TurnState.QUEUED).exists():
@@ -69,18 +68,18 @@ def _say(turn: Turn, execution: Execution, *, by: Actor) -> None:
         deliver(**turn.route, kind=DeliveryKind.ANSWER, text=execution.answer, turn=turn, by=by)
     if turn.state != TurnState.REPLIED:
         sentence = execution.sentence or "The turn ended without an answer."
-        Message.objects.create(
-            conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=sentence
-        )
+        Message.objects.create(conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=sentence)
         deliver(**turn.route, kind=DeliveryKind.NOTICE, text=sentence, turn=turn, by=by)
 
 
 @transaction.atomic
 def stop_turn(*, turn_id: int, by: Actor, reason: str) -> TurnState:
-    """Stop one turn: a waiting one at once, an active one through its worker. Returns the state seen; stopping twice is harmless."""
-    turn = Turn.objects.select_for_update(of=("self",)).select_related("identity").get(pk=turn_id)
+    """Stop one turn: a waiting one at once, an active one through its worker. Returns the state seen; stopping twice is harmless.
+
+    Takes no lock on the turn: a worker that closes it holds the execution first and the turn second.
+    """
+    turn = Turn.objects.select_related("identity").get(pk=turn_id)
     if turn.state == TurnState.QUEUED:
-        sentence = f"Stopped before it began: {reason}"
         move(
             turn,
             TURN,
@@ -88,12 +87,13 @@ def stop_turn(*, turn_id: int, by: Actor, reason: str) -> TurnState:
             by=by,
             event=events.TURN_CLOSED,
             details={"reason": reason},
-            sentence=sentence,
+            sentence=f"Stopped before it began: {reason}",
             ended_at=clock.db_now(),
         )
         live.hint(f"conversation:{turn.conversation_id}", turn=turn.pk, state=turn.state)
     elif turn.execution_id and turn.state in TURN.live:
         _request_stop(turn.execution_id, by=by, reason=reason)
+        turn.refresh_from_db(fields=["state"])
     return TurnState(turn.state)
 
 
@@ -107,9 +107,7 @@ def _request_stop(execution_id: int, *, by: Actor, reason: str) -> None:
 def stop_conversation(conversation: Conversation, *, by: Actor, reason: str) -> tuple[int, bool]:
     """Stop everything in a conversation, what waits first; return how many waiting turns and whether an active one was stopped."""
     waiting = Turn.objects.filter(conversation=conversation, state=TurnState.QUEUED).order_by("-pk")
-    stopped = sum(
-        stop_turn(turn_id=turn.pk, by=by, reason=reason) == TurnState.STOPPED for turn in waiting
-    )
+    stopped = sum(stop_turn(turn_id=turn.pk, by=by, reason=reason) == TurnState.STOPPED for turn in waiting)
     active = Turn.objects.filter(
         conversation=conversation, state__in=(TurnState.ADMITTED, TurnState.RUNNING, TurnState.WAITING)
     ).first()

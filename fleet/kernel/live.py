@@ -34,5 +34,5 @@ async def _deliver(topic: str, payload: dict[str, Any]) -> None:
     message = {"type": "live.hint", "topic": topic, **payload}
     try:
         await asyncio.wait_for(get_channel_layer().group_send(group(topic), message), SEND_TIMEOUT_SECONDS)
-    except Exception as error:  # noqa: BLE001 - Redis may be gone at any moment; readers poll PostgreSQL
+    except Exception as error:
         log.debug("live.hint_lost", topic=topic, error=str(error))

@@ -26,7 +26,7 @@ def enqueue(job: str, *, queue: str | None = None, **arguments: Any) -> None:
 
 def publish(job: str, arguments: dict[str, Any], *, queue: str | None = None) -> bool:
     """Send the hint now; return whether the broker took it. Never raises for a broker that is down or frozen."""
-    global _silent_until  # noqa: PLW0603 - one breaker per process
+    global _silent_until
     if time.monotonic() < _silent_until:
         return False
     if current_app.conf.task_always_eager:
@@ -34,7 +34,7 @@ def publish(job: str, arguments: dict[str, Any], *, queue: str | None = None) ->
         return True
     try:
         current_app.send_task(job, kwargs=arguments, queue=queue, ignore_result=True, retry=False)
-    except Exception as error:  # noqa: BLE001 - kombu raises many kinds; none may reach the person whose row is safe
+    except Exception as error:
         _silent_until = time.monotonic() + PAUSE_AFTER_FAILURE_SECONDS
         log.warning("queue.hint_lost", job=job, error=str(error))
         return False

@@ -9,8 +9,8 @@ os.environ.setdefault("FLEET_VAR", tempfile.mkdtemp(prefix="fleet-test-"))
 os.environ.setdefault("FLEET_SECRET_KEY", "only-for-tests-" + "x" * 48)
 os.environ.setdefault("FLEET_LOG_LEVEL", "WARNING")
 
-from fleet.settings.base import *  # noqa: E402, F403
-from fleet.settings.base import DATABASES  # noqa: E402
+from fleet.settings.base import *  # noqa: F403
+from fleet.settings.base import DATABASES
 
 FLEET_ENVIRONMENT = "test"
 ANTHROPIC_API_KEY = ""

@@ -25,7 +25,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
-        parser.add_argument("--no-sample", action="store_true", help="do not load the sample fleet into an empty database")
+        parser.add_argument(
+            "--no-sample", action="store_true", help="do not load the sample fleet into an empty database"
+        )
         parser.add_argument("--no-link", action="store_true", help="do not print a sign-in link")
 
     def handle(self, *args: Any, **options: Any) -> None:
