@@ -1,0 +1,112 @@
+"""Which services `make run` keeps alive, in which order they stop, and what their configuration must not tell."""
+
+from __future__ import annotations
+
+import configparser
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fleet.platform.installation import Installation, child_environment, write_addresses
+from fleet.platform.logs import LogStream
+from fleet.platform.supervision import Supervisor, services
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Installation:
+    return Installation(var=tmp_path / "my var 100%", host="127.0.0.1", port=9600)
+
+
+def configuration(here: Installation, **options: bool) -> configparser.ConfigParser:
+    text = Supervisor(here)._configuration_text(services(here, schema_is_current=options.get("current", True)))
+    parser = configparser.ConfigParser()
+    parser.read_string(text)
+    return parser
+
+
+def test_services_stop_from_the_edge_inwards_and_the_database_last(here: Installation) -> None:
+    stops = sorted(services(here, schema_is_current=True), key=lambda service: -service.rank)
+    assert [service.name for service in stops] == ["gateways", "web", "worker", "runner", "valkey", "postgres"]
+
+
+def test_named_servers_replace_the_embedded_ones(tmp_path: Path) -> None:
+    here = Installation(
+        var=tmp_path, host="127.0.0.1", port=1, database_url="postgresql://db/fleet", redis_url="redis://r/0"
+    )
+    names = {service.name for service in services(here, schema_is_current=True)}
+    assert names == {"runner", "worker", "web", "gateways"}
+
+
+def test_services_wait_for_the_schema_when_it_may_have_changed(here: Installation) -> None:
+    at_once = {service.name for service in services(here, schema_is_current=False) if service.at_once}
+    assert at_once == {"postgres", "valkey"}
+
+
+def test_spaces_and_percent_signs_in_paths_survive_the_configuration(here: Installation) -> None:
+    parser = configuration(here)
+    assert parser["program:web"]["stdout_logfile"] == str(here.var / "log" / "web.log")
+    assert str(here.var / "postgres" / "data") in shlex.split(parser["program:postgres"]["command"])
+
+
+def test_no_secret_is_in_the_configuration_or_in_an_argument(here: Installation) -> None:
+    valkey = here.valkey()
+    valkey.prepare()
+    password = valkey.url.split("@")[0].rsplit(":", 1)[1]
+    text = Supervisor(here)._configuration_text(services(here, schema_is_current=True))
+    assert password not in text
+    assert "environment" not in text
+
+
+def test_every_stop_is_bounded(here: Installation) -> None:
+    parser = configuration(here)
+    programs = [parser[name] for name in parser.sections() if name.startswith("program:")]
+    assert programs
+    assert all(0 < program.getint("stopwaitsecs") <= 30 for program in programs)
+
+
+def test_the_addresses_are_left_for_the_command_line_in_a_private_file(here: Installation) -> None:
+    here.var.mkdir()
+    write_addresses(here, database_url="postgresql://a/b", redis_url="redis://c/0")
+    path = here.var / "servers.env"
+    assert path.read_text() == "DATABASE_URL=postgresql://a/b\nREDIS_URL=redis://c/0\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_services_get_the_decided_addresses_and_the_projects_programs(here: Installation) -> None:
+    environment = child_environment(here, database_url="postgresql://a/b", redis_url="redis://c/0")
+    assert environment["DATABASE_URL"] == "postgresql://a/b"
+    assert environment["FLEET_VAR"] == str(here.var)
+    assert environment["PATH"].split(":")[0].endswith("bin")
+
+
+def test_logs_are_followed_line_by_line_after_the_name_of_their_service(tmp_path: Path) -> None:
+    web, worker = tmp_path / "web.log", tmp_path / "worker.log"
+    web.write_text("from before\n")
+    stream = LogStream({"web": web, "worker": worker}, coloured=False)
+    with web.open("a") as file:
+        file.write("one\ntwo\nhalf a li")
+    worker.write_text("first\n")
+    assert list(stream.new_lines()) == ["web    | one", "web    | two", "worker | first"]
+    with web.open("a") as file:
+        file.write("ne\n")
+    assert list(stream.new_lines()) == ["web    | half a line"]
+
+
+def test_a_rotated_log_is_followed_into_its_successor(tmp_path: Path) -> None:
+    web = tmp_path / "web.log"
+    stream = LogStream({"web": web}, coloured=False)
+    web.write_text("old\n")
+    assert list(stream.new_lines()) == ["web | old"]
+    web.rename(tmp_path / "web.log.1")
+    web.write_text("a new and longer line\n")
+    assert list(stream.new_lines()) == ["web | a new and longer line"]
+
+
+def test_broken_bytes_and_endless_lines_do_not_stop_the_stream(tmp_path: Path) -> None:
+    web = tmp_path / "web.log"
+    stream = LogStream({"web": web}, coloured=True)
+    web.write_bytes(b"\xff\xfe\n" + b"x" * 200_000 + b"\nafter\n")
+    lines = list(stream.new_lines())
+    assert lines[-1].endswith("after")
+    assert max(map(len, lines)) < 100_000
