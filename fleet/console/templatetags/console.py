@@ -58,8 +58,10 @@ def ago(moment: dt.datetime | None, never: str = "never") -> SafeString | str:
 
 
 @register.inclusion_tag("_components/field.html")
-def field(bound: BoundField) -> dict[str, Any]:
+def field(bound: BoundField, *, help: bool = True) -> dict[str, Any]:
     """Return one form field: label, control, help and error, tied together for everybody."""
+    if not help:
+        bound.help_text = ""
     widget = bound.field.widget
     control = bound.as_widget(attrs=_attributes(bound))
     return {

@@ -1,0 +1,80 @@
+// The running turn: words and tool calls as they come. The open block is plain text; Markdown follows from the server when it closes.
+const sprite = () => document.querySelector(".icon use").getAttribute("href").replace(/#.*/, "");
+
+function icon(name, extra = "") {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  svg.setAttribute("class", `icon ${extra}`);
+  svg.setAttribute("aria-hidden", "true");
+  use.setAttribute("href", `${sprite()}#${name}`);
+  svg.append(use);
+  return svg;
+}
+
+function badge(tone, word) {
+  const span = document.createElement("span");
+  span.className = `badge badge--plain badge--${tone}`;
+  span.append(icon(tone, tone === "running" ? "icon--turning" : ""), word);
+  return span;
+}
+
+function element(name, className, text) {
+  const made = document.createElement(name);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}
+
+function addText(parts, text) {
+  let open = parts.lastElementChild;
+  if (!open?.matches("[data-text]")) {
+    open = element("div", "said__stream", "");
+    open.dataset.text = "";
+    parts.append(open);
+  }
+  open.append(text);
+}
+
+function addTool(parts, { call_id, tool, target }) {
+  const line = element("details", "fold tool", "");
+  const summary = document.createElement("summary");
+  line.dataset.call = call_id;
+  summary.append(icon("arrow", "icon--small fold__arrow"), badge("running", "Running"));
+  summary.append(element("code", "tool__name", tool), element("span", "tool__target", target ?? ""));
+  const log = element("pre", "log", "Still running.");
+  log.tabIndex = 0;
+  line.append(summary, log);
+  parts.append(line);
+}
+
+function endTool(parts, { call_id, ok, summary }) {
+  const line = parts.querySelector(`[data-call="${CSS.escape(call_id)}"]`);
+  if (!line) return;
+  line.querySelector(".badge").replaceWith(ok ? badge("ok", "Done") : badge("failed", "Failed"));
+  line.querySelector(".log").textContent = summary || "Nothing reported.";
+}
+
+function label(turn, text) {
+  turn.querySelector("[data-label]").textContent = text;
+}
+
+const ACTS = {
+  text(turn, parts, message) {
+    addText(parts, message.text);
+    label(turn, "Writing");
+  },
+  tool_started(turn, parts, message) {
+    addTool(parts, message);
+    label(turn, `Running tool ${message.tool}`);
+  },
+  tool_finished(turn, parts, message) {
+    endTool(parts, message);
+    label(turn, "Thinking");
+  },
+  state(turn, parts, message) { label(turn, message.label); },
+  error(turn, parts, message) { label(turn, message.text); },
+};
+
+export function applyEvent(turn, message) {
+  ACTS[message.kind]?.(turn, turn.querySelector("[data-parts]"), message);
+}
