@@ -1,0 +1,53 @@
+"""`manage.py stop`: throw the kill switch from a terminal. Needs only the database."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from fleet.kernel.actors import Actor
+from governance import actions, queries
+from governance.models import KillOrder
+from governance.states import KillMode, KillScope, OrderState
+
+
+class Command(BaseCommand):
+    """Stops the fleet or one bot, and shows the receipt as it is written."""
+
+    help = "Stop all bots, or one: nothing new starts, and running processes are killed (or, with --drain, finish)."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument("identity", nargs="?", default="", help="a bot's slug; without it the whole fleet")
+        parser.add_argument("--reason", required=True, help="why; the people it stops will read it")
+        parser.add_argument("--drain", action="store_true", help="let running work finish")
+        parser.add_argument("--wait", type=float, default=10.0, help="seconds to wait for silence (default 10)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Give the order, wait for silence, print the receipt."""
+        slug: str = options["identity"]
+        order = actions.stop(
+            scope=KillScope.IDENTITY if slug else KillScope.FLEET,
+            scope_id=slug,
+            mode=KillMode.DRAIN if options["drain"] else KillMode.STOP,
+            reason=options["reason"],
+            by=Actor.system("command line"),
+        )
+        give_up = time.monotonic() + options["wait"]
+        while order.state == OrderState.STOPPING and time.monotonic() < give_up:
+            time.sleep(0.1)
+            order.refresh_from_db()
+        self._print_receipt(order)
+
+    def _print_receipt(self, order: KillOrder) -> None:
+        still = list(queries.open_lines(order))
+        for line in still:
+            self.stdout.write(f"still alive: {line.kind} {line.subject}")
+        for line in order.lines.exclude(quiet_at=None).order_by("quiet_at"):
+            if line.quiet_at:
+                after = (line.quiet_at - order.ordered_at).total_seconds() * 1000
+                self.stdout.write(f"quiet after {after:.0f} ms: {line.kind} {line.subject} {line.sentence}".rstrip())
+        verdict = f"{len(still)} still alive" if still else "everything is quiet"
+        self.stdout.write(f"Order {order.pk}: {verdict}. Lift it with ./manage.py resume {order.pk} --reason …")
