@@ -17,7 +17,7 @@ IN_FORCE = Q(state__in=[OrderState.STOPPING, OrderState.QUIET])
 
 
 class KillEpoch(models.Model):
-    """The one rising number that every order raises. Work admitted under an older number is checked again before it starts."""
+    """The one number that every order raises. Work admitted under an older number is checked again before it starts."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     value = models.BigIntegerField(default=0)
@@ -27,7 +27,9 @@ class KillEpoch(models.Model):
         constraints = [models.CheckConstraint(condition=Q(id=1), name="one_kill_epoch")]
         triggers = [
             pgtrigger.Protect(
-                name="only_rises", operation=pgtrigger.Update, condition=pgtrigger.Q(new__value__lte=pgtrigger.F("old__value"))
+                name="only_rises",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Q(new__value__lte=pgtrigger.F("old__value")),
             ),
             pgtrigger.Protect(name="stays", operation=pgtrigger.Delete),
         ]
@@ -88,9 +90,21 @@ class KillOrder(models.Model):
         """Return whether the order still holds."""
         return self.state != OrderState.LIFTED
 
+    @property
+    def reach(self) -> str:
+        """Return what the order reaches, in words: `the whole fleet`, `the bot ada`, `conversation 12`."""
+        names = {KillScope.FLEET: "the whole fleet", KillScope.IDENTITY: f"the bot {self.scope_id}"}
+        return names.get(KillScope(self.scope), f"{self.scope} {self.scope_id}")
+
+    @property
+    def sentence(self) -> str:
+        """Return who stopped what and why, as one sentence."""
+        verb = "drained" if self.mode == KillMode.DRAIN else "stopped"
+        return f"{self.ordered_by} {verb} {self.reach}: {self.reason.rstrip('.')}."
+
 
 class StopLine(models.Model):
-    """One line of an order's receipt: something that was alive when the order was given, and when it was seen to be quiet."""
+    """One line of an order's receipt: what was alive when the order was given, and when it was seen to be quiet."""
 
     order = models.ForeignKey(KillOrder, on_delete=models.PROTECT, related_name="lines")
     kind = models.CharField(max_length=12, help_text="process, queue or channel")
@@ -105,13 +119,15 @@ class StopLine(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["order", "kind", "subject"], name="one_line_per_subject"),
             models.CheckConstraint(
-                condition=Q(quiet_at__isnull=True, killed__isnull=True) | Q(quiet_at__isnull=False, killed__isnull=False),
+                condition=Q(quiet_at=None, killed=None) | Q(quiet_at__isnull=False, killed__isnull=False),
                 name="stop_line_closed_whole",
             ),
         ]
         triggers = [
             pgtrigger.Protect(
-                name="closed_stays_closed", operation=pgtrigger.Update, condition=pgtrigger.Q(old__quiet_at__isnull=False)
+                name="closed_stays_closed",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Q(old__quiet_at__isnull=False),
             ),
             pgtrigger.Protect(name="no_delete", operation=pgtrigger.Delete),
         ]
@@ -137,9 +153,7 @@ class GateDecision(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(
-                condition=Q(outcome="allow") | ~Q(sentence=""), name="gate_decision_explains_itself"
-            )
+            models.CheckConstraint(condition=Q(outcome="allow") | ~Q(sentence=""), name="gate_decision_explains_itself")
         ]
         indexes = [
             models.Index(fields=["origin_kind", "origin_id", "-id"], name="gate_decision_origin"),

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, ClassVar
 
 import pgtrigger
-from django.contrib.auth.models import AbstractUser, BaseUserManager
+from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
+from django.utils.crypto import salted_hmac
 
 from identities.permissions import MATRIX, Permission, Role
 from identities.states import IDENTITY, Effort, IdentityState, TextKind, ToolDecision
 
+# Slugs and skill names become folders, so the database itself keeps them to letters, digits and dashes.
+FOLDER_NAME = r"^[a-z0-9][a-z0-9-]*$"
 
-# A manager above oneself, however far up, is found under one lock: two moves that would close a ring together cannot both pass.
+# The lock makes two moves that would close a ring only together pass one after the other.
 NO_RING_OF_MANAGERS = """
     PERFORM pg_advisory_xact_lock(hashtext('identities.manager_tree'));
     IF EXISTS (
@@ -40,33 +43,37 @@ def default_chain() -> list[str]:
     return ["claude"]
 
 
-class PersonManager(BaseUserManager["Person"]):
+class PersonManager(UserManager["Person"]):
     """Makes `createsuperuser` and allauth create people whose rights come from the matrix."""
 
+    use_in_migrations = False
+
     def create_user(
-        self, username: str, email: str = "", password: str | None = None, *, roles: list[Role] | None = None, **fields: Any
+        self, username: str, email: str | None = None, password: str | None = None, **fields: Any
     ) -> Person:
         """Create a person; without a password they sign in by link only."""
-        person = self.model(username=username, email=self.normalize_email(email), roles=roles or [], **fields)
+        person = self.model(username=username, email=self.normalize_email(email), **fields)
         person.set_password(password)
         person.save(using=self._db)
         return person
 
-    def create_superuser(self, username: str, email: str = "", password: str | None = None, **fields: Any) -> Person:
+    def create_superuser(
+        self, username: str, email: str | None = None, password: str | None = None, **fields: Any
+    ) -> Person:
         """Create an administrator (Django's own command calls this)."""
         return self.create_user(username, email, password, roles=[Role.ADMIN], **fields)
 
 
 class Person(AbstractUser):
-    """Somebody who signs in or talks to bots. Rights come from `roles` through the matrix, never from Django's groups."""
+    """Somebody who signs in or talks to bots. Rights come from `roles` through the matrix and from nowhere else."""
 
     roles = ArrayField(models.CharField(max_length=20, choices=Role.choices), default=list, blank=True)
     timezone = models.CharField(max_length=64, default="UTC")
     # Django's own roads to power do not exist here: one matrix, one answer.
-    groups = None
-    user_permissions = None
+    groups = None  # type: ignore[assignment]
+    user_permissions = None  # type: ignore[assignment]
 
-    objects = PersonManager()
+    objects: ClassVar[PersonManager] = PersonManager()
 
     class Meta:
         verbose_name_plural = "people"
@@ -124,6 +131,7 @@ class Identity(models.Model):
         verbose_name_plural = "identities"
         ordering = ["pk"]
         constraints = [
+            models.CheckConstraint(condition=Q(slug__regex=FOLDER_NAME), name="identity_slug_is_a_folder_name"),
             models.CheckConstraint(condition=~Q(manager=F("id")), name="identity_not_its_own_manager"),
             models.CheckConstraint(condition=Q(concurrency__gte=1), name="identity_concurrency_positive"),
         ]
@@ -164,6 +172,7 @@ class TextVersion(models.Model):
             models.UniqueConstraint(
                 fields=["identity", "kind", "name", "sha256"], nulls_distinct=False, name="text_version_once"
             ),
+            models.CheckConstraint(condition=Q(name__regex=FOLDER_NAME), name="text_name_is_a_folder_name"),
         ]
         triggers = [pgtrigger.Protect(name="immutable", operation=pgtrigger.Update | pgtrigger.Delete)]
 
@@ -193,7 +202,7 @@ class TextPointer(models.Model):
 
 
 class ToolGrant(models.Model):
-    """Allow, ask or deny for a tool pattern such as `Read`, `Bash(git *)` or `mcp__crm__*`; unmatched tools are denied."""
+    """Allow, ask or deny for a tool pattern such as `Read`, `Bash(git *)` or `mcp__crm__*`. No match means deny."""
 
     identity = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="grants")
     pattern = models.CharField(max_length=160)
@@ -222,7 +231,7 @@ class ChatAccount(models.Model):
 
 
 class PairingCode(models.Model):
-    """A one-time code a signed-in person sends to a bot to prove that a chat account is theirs. Only its hash is kept."""
+    """A one-time code a signed-in person sends to a bot to prove that a chat account is theirs. A hash is kept."""
 
     person = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="pairing_codes")
     code_hash = models.CharField(max_length=64, unique=True)
@@ -232,6 +241,15 @@ class PairingCode(models.Model):
 
     def __str__(self) -> str:
         return f"code of {self.person} until {self.expires_at:%H:%M}"
+
+    @staticmethod
+    def hash_of(code: str) -> str:
+        """Return the keyed hash (hex) of a code as typed: case, spaces and dashes do not matter.
+
+        Keyed, because eight characters could be tried out against a stolen table.
+        """
+        typed = "".join(code.split()).replace("-", "").upper()
+        return salted_hmac("identities.pairing_code", typed, algorithm="sha256").hexdigest()
 
 
 class PairingAttempt(models.Model):
@@ -273,6 +291,11 @@ class AccessToken(models.Model):
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
 
+    @staticmethod
+    def hash_of(text: str) -> str:
+        """Return the SHA-256 (hex) of a token's text, whatever the text is."""
+        return hashlib.sha256(text.encode(errors="replace")).hexdigest()
+
 
 class SignInLink(models.Model):
     """A one-time sign-in link, printed by `make run` and `manage.py signin_link`. Only its hash is kept."""
@@ -285,3 +308,8 @@ class SignInLink(models.Model):
 
     def __str__(self) -> str:
         return f"link for {self.person}"
+
+    @staticmethod
+    def hash_of(token: str) -> str:
+        """Return the SHA-256 (hex) of a link's token, whatever the text is."""
+        return hashlib.sha256(token.encode(errors="replace")).hexdigest()

@@ -1,0 +1,1 @@
+"""Gate 1's engine: Cedar, its schema and the policy that ships."""

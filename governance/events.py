@@ -1,0 +1,11 @@
+"""What can happen in governance."""
+
+KILL_ORDERED = "governance.kill.ordered"
+KILL_REPEATED = "governance.kill.repeated"
+KILL_LINE_QUIET = "governance.kill.line_quiet"
+KILL_QUIET = "governance.kill.quiet"
+KILL_LIFTED = "governance.kill.lifted"
+GATE_REFUSED = "governance.gate.refused"
+GATE_PASSED = "governance.gate.passed"
+POLICY_WRITTEN = "governance.policy.written"
+POLICY_ACTIVATED = "governance.policy.activated"

@@ -1,0 +1,132 @@
+"""Reads of kill orders, receipts and decisions; no side effects."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from django.db.models import Q, QuerySet, Subquery
+
+from fleet.kernel import clock
+from governance.models import IN_FORCE, GateDecision, KillEpoch, KillOrder, PolicyVersion, StopLine
+from governance.states import KillMode
+
+STILL_ALIVE_AFTER = dt.timedelta(seconds=10)
+PAGE = 50
+
+
+def kill_epoch() -> int:
+    """Return the number of orders given so far; work remembers the one it was admitted under."""
+    return KillEpoch.objects.values_list("value", flat=True).first() or 0
+
+
+def active_orders() -> list[KillOrder]:
+    """Return every order in force, the oldest first."""
+    return list(KillOrder.objects.filter(IN_FORCE).order_by("epoch"))
+
+
+def orders(*, before: int | None = None, limit: int = PAGE) -> QuerySet[KillOrder]:
+    """Return orders of all times, the newest first, before the id `before`."""
+    rows = KillOrder.objects.order_by("-pk")
+    return (rows if before is None else rows.filter(pk__lt=before))[:limit]
+
+
+def get_order(order_id: int) -> KillOrder | None:
+    """Return the order, or None."""
+    return KillOrder.objects.filter(pk=order_id).first()
+
+
+def open_lines(order: KillOrder) -> QuerySet[StopLine]:
+    """Return the lines of an order's receipt that nobody has seen quiet yet."""
+    return StopLine.objects.filter(order=order, quiet_at=None).order_by("pk")
+
+
+def order_reaching(
+    *,
+    identity_slug: str,
+    conversation_id: int | None,
+    execution_id: int | None,
+    since_epoch: int | None = None,
+    hard_only: bool = False,
+) -> tuple[int, KillOrder | None]:
+    """Return the kill epoch and the oldest order in force that reaches this work.
+
+    One statement, so that both are of the same moment; a second one only when there is an order to name. With `since_epoch`
+    an order given after that epoch counts even when it was lifted since: what was admitted before a stop does not begin by
+    itself after it. `hard_only` leaves out orders that only drain.
+    """
+    reaches = Q(scope="fleet") | Q(scope="identity", scope_id=identity_slug)
+    if conversation_id is not None:
+        reaches |= Q(scope="conversation", scope_id=str(conversation_id))
+    if execution_id is not None:
+        reaches |= Q(scope="execution", scope_id=str(execution_id))
+    holds = IN_FORCE if since_epoch is None else IN_FORCE | Q(epoch__gt=since_epoch)
+    orders_reaching = KillOrder.objects.filter(holds & reaches).order_by("epoch")
+    if hard_only:
+        orders_reaching = orders_reaching.filter(mode=KillMode.STOP)
+    first = Subquery(orders_reaching.values("pk")[:1])
+    found = KillEpoch.objects.annotate(order=first).values_list("value", "order").first()
+    if found is None:
+        return 0, None
+    return found[0], KillOrder.objects.get(pk=found[1]) if found[1] else None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptLine:
+    """One line: what it was, how it ended, and after how many milliseconds; `milliseconds` is None while it is alive."""
+
+    kind: str
+    subject: str
+    sentence: str
+    expected: bool
+    killed: bool | None
+    milliseconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The proof of a stop. `milliseconds` is the time until the last line was quiet; None while one is open."""
+
+    order: KillOrder
+    lines: tuple[ReceiptLine, ...]
+    milliseconds: int | None
+    overdue: bool
+
+    @property
+    def alive(self) -> tuple[ReceiptLine, ...]:
+        """Return the lines nobody has seen quiet; once `overdue`, they are shown as still alive."""
+        return tuple(line for line in self.lines if line.milliseconds is None)
+
+
+def receipt(order: KillOrder) -> Receipt:
+    """Return an order's receipt: what is alive first, then what became quiet, the quickest first."""
+    lines = [_line(order, line) for line in StopLine.objects.filter(order=order).order_by("quiet_at", "pk")]
+    alive = [line for line in lines if line.milliseconds is None]
+    quiet = [line for line in lines if line.milliseconds is not None]
+    overdue = bool(alive) and order.in_force and clock.now() - order.ordered_at > STILL_ALIVE_AFTER
+    total = None if alive else max((line.milliseconds or 0 for line in quiet), default=0)
+    return Receipt(order, (*alive, *quiet), total, overdue)
+
+
+def _line(order: KillOrder, line: StopLine) -> ReceiptLine:
+    took = round((line.quiet_at - order.ordered_at).total_seconds() * 1000) if line.quiet_at else None
+    return ReceiptLine(line.kind, line.subject, line.sentence, line.expected, line.killed, took)
+
+
+def active_policy() -> PolicyVersion | None:
+    """Return the policy that Gate 1 asks, or None before the first one."""
+    return PolicyVersion.objects.filter(active=True).first()
+
+
+def decisions(
+    *, origin: tuple[str, object] | None = None, identity_slug: str = "", before: int | None = None, limit: int = PAGE
+) -> QuerySet[GateDecision]:
+    """Return gate decisions, the newest first, of one origin (kind, id) or one bot, before the id `before`."""
+    rows = GateDecision.objects.order_by("-pk")
+    if origin is not None:
+        rows = rows.filter(origin_kind=origin[0], origin_id=str(origin[1]))
+    if identity_slug:
+        rows = rows.filter(identity_slug=identity_slug)
+    if before is not None:
+        rows = rows.filter(pk__lt=before)
+    return rows[:limit]

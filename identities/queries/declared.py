@@ -1,0 +1,106 @@
+"""The fleet as a declaration: what `fleet.yaml` says, what the database holds, and the difference between them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+
+from identities.models import Identity, TextPointer, ToolGrant
+from identities.states import IdentityState, TextKind
+
+
+@dataclass(frozen=True, slots=True)
+class BotDeclaration:
+    """One bot of `fleet.yaml`. `owner` None leaves the owner as it is; every other field left out means its default."""
+
+    slug: str
+    name: str
+    title: str = ""
+    department: str = ""
+    manager: str = ""
+    owner: str | None = None
+    state: str = IdentityState.ACTIVE
+    providers: tuple[str, ...] = ("claude",)
+    model: str = "claude-haiku-4-5"
+    effort: str = ""
+    max_turns: int = 30
+    max_minutes: int = 15
+    max_tool_calls: int = 100
+    concurrency: int = 4
+    timezone: str = "UTC"
+    soul: str = ""
+    skills: dict[str, str] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, str]:
+        """Return everything it says as flat texts: `model`, `skill/brief`, `tool/Read` …"""
+        flat: dict[str, str] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, dict):
+                flat |= {f"{item.name[:-1]}/{name}": text for name, text in value.items()}
+            elif item.name not in ("slug", "owner") or (item.name == "owner" and value is not None):
+                flat[item.name] = ", ".join(value) if isinstance(value, tuple) else str(value)
+        return flat
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference: what `field` of `slug` is now and what the declaration wants. None: not there."""
+
+    slug: str
+    field: str
+    before: str | None
+    after: str | None
+
+
+def declared_fleet() -> list[BotDeclaration]:
+    """Return every bot of the database as a declaration, in the order they were made; three queries."""
+    souls: dict[int, str] = {}
+    skills: dict[int, dict[str, str]] = defaultdict(dict)
+    for pointer in TextPointer.objects.select_related("live"):
+        if pointer.kind == TextKind.SOUL:
+            souls[pointer.identity_id] = pointer.live.content
+        else:
+            skills[pointer.identity_id][pointer.name] = pointer.live.content
+    tools: dict[int, dict[str, str]] = defaultdict(dict)
+    for grant in ToolGrant.objects.all():
+        tools[grant.identity_id][grant.pattern] = str(grant.decision)
+    rows = Identity.objects.select_related("manager", "owner").order_by("pk")
+    return [_declare(row, souls.get(row.pk, ""), skills[row.pk], tools[row.pk]) for row in rows]
+
+
+def _declare(row: Identity, soul: str, skills: dict[str, str], tools: dict[str, str]) -> BotDeclaration:
+    return BotDeclaration(
+        slug=row.slug,
+        name=row.name,
+        title=row.title,
+        department=row.department,
+        manager=row.manager.slug if row.manager else "",
+        owner=row.owner.get_username() if row.owner else None,
+        state=str(row.state),
+        providers=tuple(row.provider_chain),
+        model=row.model,
+        effort=str(row.effort),
+        max_turns=row.max_turns,
+        max_minutes=row.max_minutes,
+        max_tool_calls=row.max_tool_calls,
+        concurrency=row.concurrency,
+        timezone=row.timezone,
+        soul=soul,
+        skills=dict(sorted(skills.items())),
+        tools=dict(sorted(tools.items())),
+    )
+
+
+def differences(current: Sequence[BotDeclaration], wanted: Sequence[BotDeclaration]) -> Iterator[Change]:
+    """Yield what has to change so that the database says what the declaration says. Bots it does not name stay as they are."""
+    now = {bot.slug: bot.facts() for bot in current}
+    for bot in wanted:
+        before, after = now.get(bot.slug, {}), bot.facts()
+        if bot.owner is None:
+            before = {name: value for name, value in before.items() if name != "owner"}
+        for name in sorted(before.keys() | after.keys()):
+            if before.get(name) != after.get(name):
+                yield Change(bot.slug, name, before.get(name), after.get(name))
