@@ -8,7 +8,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from identities import queries
+from identities import actions, queries
 
 if TYPE_CHECKING:
     from identities.models import AccessToken, Person
@@ -27,6 +27,7 @@ class TokenAuthentication(BaseAuthentication):
         token = queries.find_access_token(text.strip())
         if token is None:
             raise AuthenticationFailed("The access token is not valid.", code="wrong_token")
+        actions.note_token_used(token=token)
         return token.person, token
 
     def authenticate_header(self, request: Request) -> str:

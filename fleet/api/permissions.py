@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from fleet import permissions
-from identities.models import AccessToken
+from identities.models import AccessToken, Person
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
 
 
 class MatrixPermission(BasePermission):
@@ -16,5 +20,5 @@ class MatrixPermission(BasePermission):
     def has_permission(self, request: Request, view: APIView) -> bool:
         """Return True, or raise Refused or NotAuthenticated."""
         token = request.auth if isinstance(request.auth, AccessToken) else None
-        permissions.check(request, person=request.user, token=token)
+        permissions.check(request, lambda: request.user if isinstance(request.user, Person) else None, token)
         return True

@@ -11,6 +11,7 @@ import sys
 import xmlrpc.client
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
@@ -95,6 +96,14 @@ class Supervisor:
     def start_all(self) -> None:
         """Start the services that wait for us."""
         self._remote().supervisor.startAllProcesses(False)
+
+    def states(self) -> dict[str, str]:
+        """Return what supervisord says of each service, such as {"web": "RUNNING"}; empty when it does not run."""
+        try:
+            found: Any = self._remote().supervisor.getAllProcessInfo()
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+            return {}
+        return {str(service["name"]): str(service["statename"]) for service in found}
 
     def shut_down(self, process: psutil.Popen | psutil.Process | subprocess.Popen[bytes]) -> bool:
         """Stop every service in order, then the supervisor; False when it had to be killed."""

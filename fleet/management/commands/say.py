@@ -1,0 +1,255 @@
+"""`manage.py say ada "text"`: talk to a bot from the terminal, through the same intake as everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import uuid
+from argparse import ArgumentTypeError
+from enum import IntEnum
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+
+from conversations import actions
+from conversations.actions import Intake
+from conversations.models import Conversation, Turn
+from conversations.ports import UnifiedMessage
+from conversations.states import TurnState
+from execution import queries as execution_queries
+from execution.states import EventKind
+from fleet.api.serializers import TurnSerializer
+from fleet.console.wording import count, duration, usd
+from fleet.following import follow, in_thread
+from fleet.kernel.actors import Actor
+from fleet.kernel.exceptions import FleetError
+from fleet.management.usage import SpeakingCommand
+from governance import queries as governance_queries
+from identities import queries as identity_queries
+from identities.models import Person
+
+_WORRY_AFTER_SECONDS = 3.0
+
+
+class Exit(IntEnum):
+    """How it ended, for scripts."""
+
+    ANSWERED = 0
+    REFUSED = 2
+    FAILED = 3
+    STOPPED = 4
+    TIMED_OUT = 5
+
+
+_EXIT_OF = {
+    TurnState.REPLIED: Exit.ANSWERED,
+    TurnState.REFUSED: Exit.REFUSED,
+    TurnState.FAILED: Exit.FAILED,
+    TurnState.INTERRUPTED: Exit.FAILED,
+    TurnState.STOPPED: Exit.STOPPED,
+}
+
+
+def seconds(text: str) -> float:
+    """Return a positive number of seconds, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number <= 86_400:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds between 0 and 86400")
+    return number
+
+
+class Command(SpeakingCommand):
+    """The answer goes to stdout, everything about it to stderr."""
+
+    help = "Send a text to a bot and print its answer as it comes. Ctrl-C stops the turn; a second one leaves."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument("identity", help="the bot's slug, such as ada")
+        parser.add_argument("text", help="what to say; - reads it from stdin")
+        parser.add_argument(
+            "--as", dest="person", metavar="USER", help="whose name to speak in (default: the operator)"
+        )
+        parser.add_argument("--new", action="store_true", help="begin a new conversation")
+        parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
+        parser.add_argument("--wait", type=seconds, default=600.0, metavar="SECONDS", help="wait at most so long (600)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Send, follow, and leave with the outcome's exit code."""
+        self.as_json: bool = options["json"]
+        text = sys.stdin.buffer.read().decode(errors="surrogateescape") if options["text"] == "-" else options["text"]
+        try:
+            self.person = operator(options["person"])
+            message = message_of(self.person, options["identity"], text, new=options["new"])
+            received, intake = actions.accept(message, by=Actor.person(self.person))
+        except FleetError as error:
+            sys.exit(self._refused(error.as_dict()))
+        sys.exit(self._outcome(intake, {"inbound_id": received.inbound_id}, options["wait"]))
+
+    def _outcome(self, intake: Intake, ids: dict[str, Any], wait: float) -> int:
+        if intake.refusal is not None:
+            return self._refused(intake.refusal, ids)
+        if intake.turn_id is None:
+            self._print({**ids, "turn_id": None, "status": "answered", "text": intake.answer}, intake.answer)
+            return Exit.ANSWERED
+        turn = Turn.objects.get(pk=intake.turn_id)
+        listener = Listener(self, turn)
+        ended = asyncio.run(listener.listen(wait))
+        turn = Turn.objects.select_related("identity", "person", "execution").get(pk=turn.pk)
+        return self._ended(turn, ids, listener.said) if ended else self._still_open(turn, ids)
+
+    def _ended(self, turn: Turn, ids: dict[str, Any], said: bool) -> int:
+        if turn.state == TurnState.REFUSED:
+            return self._refused(refusal_of(turn), {**ids, "turn_id": turn.pk})
+        shown = TurnSerializer(turn).data
+        self._print({**ids, **shown}, "" if said else shown["text"])
+        if turn.sentence:
+            self._tell(turn.sentence)
+        self._tell(receipt(turn))
+        return _EXIT_OF[TurnState(turn.state)]
+
+    def _still_open(self, turn: Turn, ids: dict[str, Any]) -> int:
+        self._print({**ids, **TurnSerializer(turn).data}, "")
+        self._tell(f"Turn {turn.pk} is {turn.state}; it goes on without you. Its answer will be in the console.")
+        return Exit.TIMED_OUT
+
+    def _refused(self, refusal: dict[str, Any], ids: dict[str, Any] | None = None) -> int:
+        self._print({**(ids or {}), **refusal, "status": "refused"}, "")
+        self._tell(" ".join(refusal[part] for part in ("what", "why", "next_step") if refusal.get(part)))
+        return Exit.REFUSED
+
+    def _print(self, as_json: dict[str, Any], as_text: str) -> None:
+        if self.as_json:
+            self.stdout.write(json.dumps(as_json, cls=DjangoJSONEncoder, ensure_ascii=False))
+        elif as_text:
+            self.stdout.write(as_text)
+
+    def _tell(self, line: str) -> None:
+        self.stderr.write(line)
+
+    def show(self, piece: str) -> None:
+        """Write a piece of the answer as it comes."""
+        if not self.as_json:
+            self.stdout.write(piece, ending="")
+            self.stdout.flush()
+
+    def warn(self, line: str) -> None:
+        """Tell something about the answer while it is under way."""
+        self._tell(line)
+
+
+class Listener:
+    """Shows a turn while it happens, and turns the first Ctrl-C into a stop."""
+
+    def __init__(self, command: Command, turn: Turn) -> None:
+        self.command, self.turn = command, turn
+        self.said = False
+        self._interrupted = False
+        self._at_line_start = True
+
+    async def listen(self, wait: float) -> bool:
+        """Show the answer until the turn ends; False when time is over or a second Ctrl-C came."""
+        loop, following = asyncio.get_running_loop(), asyncio.create_task(self._follow())
+        loop.add_signal_handler(signal.SIGINT, lambda: self._interrupt(following))
+        worry = loop.call_later(_WORRY_AFTER_SECONDS, lambda: asyncio.ensure_future(self._worry()))
+        try:
+            await asyncio.wait({following}, timeout=wait)
+        finally:
+            worry.cancel()
+            loop.remove_signal_handler(signal.SIGINT)
+        ended = following.done() and not following.cancelled()
+        if ended:
+            following.result()
+        following.cancel()
+        if not self._at_line_start:
+            self.command.show("\n")
+        return ended
+
+    async def _follow(self) -> None:
+        async for glimpse in follow(self.turn.pk, conversation_id=self.turn.conversation_id):
+            for event in glimpse.events if glimpse else ():
+                if event.kind == EventKind.TEXT:
+                    self._show(event.payload.get("text", ""))
+
+    def _show(self, piece: str) -> None:
+        if piece and not self.command.as_json:
+            self.said, self._at_line_start = True, piece.endswith("\n")
+            self.command.show(piece)
+
+    def _interrupt(self, following: asyncio.Task[None]) -> None:
+        if self._interrupted:
+            following.cancel()
+            return
+        self._interrupted = True
+        self.command.warn("Stopping. Press Ctrl-C again to leave without waiting.")
+        self._stopping = asyncio.ensure_future(in_thread(self._stop))
+
+    def _stop(self) -> None:
+        by = Actor.person(self.command.person)
+        actions.stop_turn(turn_id=self.turn.pk, by=by, reason=f"stopped by {by.name}")
+
+    async def _worry(self) -> None:
+        """Say why nothing happens, when there is nobody to make it happen."""
+        if not await in_thread(lambda: execution_queries.live_workers().exists()):
+            self.command.warn("No worker is running, so the message waits. Start one with `make run`.")
+
+
+def operator(username: str | None) -> Person:
+    """Return the person to speak as: the named one, else the first administrator."""
+    if username:
+        return identity_queries.get_person(username)
+    person = identity_queries.first_admin()
+    if person is None:
+        raise FleetError(
+            "There is nobody to speak as.",
+            why="This installation has no administrator yet.",
+            next_step="Run ./manage.py prepare, or name a person with --as.",
+            code="nobody",
+        )
+    return person
+
+
+def message_of(person: Person, slug: str, text: str, *, new: bool) -> UnifiedMessage:
+    """Return the message, in this person's latest terminal conversation with the bot unless a new one is asked for."""
+    account = f"cli:{slug[:70]}"
+    latest = Conversation.objects.filter(account=account, person=person).order_by("-pk").first()
+    return UnifiedMessage(
+        account=account,
+        event_id=str(uuid.uuid4()),
+        identity_slug=slug,
+        chat_id=latest.chat_id if latest and not new else f"{person.pk}:{uuid.uuid4().hex[:12]}",
+        sender_id=str(person.pk),
+        sender_name=person.get_full_name() or person.get_username(),
+        person_id=person.pk,
+        text=text,
+    )
+
+
+def refusal_of(turn: Turn) -> dict[str, Any]:
+    """Return the refusal of a turn that was not admitted."""
+    decision = next(iter(governance_queries.decisions(origin=("turn", turn.pk), limit=1)), None)
+    return {"code": decision.reason_code if decision else "refused", "what": turn.sentence, "why": "", "next_step": ""}
+
+
+def receipt(turn: Turn) -> str:
+    """Return one line: the bot, the model, tokens, cost, and where the time went."""
+    execution = turn.execution
+    if execution is None:
+        return f"{turn.identity.slug} · {turn.state}"
+    shown = TurnSerializer(turn).data["receipt"]
+    tokens_in = execution.input_uncached + execution.cache_read + execution.cache_write_5m + execution.cache_write_1h
+    times = [(name, shown[f"{name}_ms"]) for name in ("queue", "engine")]
+    parts = [
+        turn.identity.slug,
+        f"{execution.provider} {execution.model}",
+        f"{count(tokens_in, 'token')} in, {count(execution.output, 'token')} out",
+        usd(execution.cost_nano_usd),
+        *(f"{name} {duration(milliseconds / 1000)}" for name, milliseconds in times if milliseconds is not None),
+    ]
+    return " · ".join(parts)
