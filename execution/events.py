@@ -1,6 +1,7 @@
 """What can happen to an execution. Subject: ("execution", id)."""
 
 QUEUED = "execution.execution.queued"
+JOINED = "execution.execution.joined"
 CLAIMED = "execution.execution.claimed"
 RELEASED = "execution.execution.released"
 REQUEUED = "execution.execution.requeued"

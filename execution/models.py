@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pgtrigger
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, sql
 from django.db.models.functions import Now
 
-from execution.states import EXECUTION, EventKind, ExecutionState, OutcomeClass, SpendStage
+from execution.states import EXECUTION, LEASED, EventKind, ExecutionState, OutcomeClass, SpendStage
 from identities.models import Identity
 
 
@@ -19,8 +20,9 @@ class Worker(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     host = models.CharField(max_length=120)
-    boot_id = models.CharField(max_length=40)
+    boot_id = models.CharField(max_length=64, help_text="boot and PID namespace")
     pid = models.PositiveIntegerField()
+    pid_started_at = models.FloatField(help_text="seconds after boot: pids are reused, this pair is not")
     slots = models.PositiveIntegerField()
     started_at = models.DateTimeField(db_default=Now(), editable=False)
     beat_at = models.DateTimeField(db_default=Now())
@@ -31,6 +33,21 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return f"worker {self.host}:{self.pid}"
+
+
+class ExecutionQuerySet(models.QuerySet["Execution"]):
+    """Filters of executions, and the one statement by which ownership changes."""
+
+    def owned(self, execution: Execution) -> ExecutionQuerySet:
+        """Return the row as long as the worker that claimed `execution` still owns it."""
+        return self.filter(pk=execution.pk, epoch=execution.epoch, owner_id=execution.owner_id, state__in=LEASED)
+
+    def update_returning(self, **values: Any) -> list[Execution]:
+        """Update the rows of this query and return them as they are now, in one statement."""
+        query: sql.UpdateQuery = self.query.chain(sql.UpdateQuery)  # type: ignore[assignment]  # the stubs know one class only
+        query.add_update_values(values)
+        statement, parameters = query.get_compiler(self.db).as_sql()
+        return list(self.model._base_manager.using(self.db).raw(f"{statement} RETURNING *", parameters))
 
 
 class Execution(models.Model):
@@ -59,9 +76,9 @@ class Execution(models.Model):
     stop_reason = models.CharField(max_length=200, blank=True)
 
     host = models.CharField(max_length=120, blank=True)
-    boot_id = models.CharField(max_length=40, blank=True)
+    boot_id = models.CharField(max_length=64, blank=True)
     pid = models.PositiveIntegerField(null=True, blank=True)
-    pid_started_at = models.FloatField(null=True, blank=True)
+    pid_started_at = models.FloatField(null=True, blank=True, help_text="seconds after boot")
     process_gone_at = models.DateTimeField(null=True, blank=True)
 
     prompt = models.JSONField(default=list, help_text="the messages: [{uuid, text}]")
@@ -91,12 +108,14 @@ class Execution(models.Model):
     cost_nano_usd = models.BigIntegerField(null=True, blank=True, help_text="empty: not known")
     cost_basis = models.CharField(max_length=20, blank=True, help_text="priced, free or unknown")
 
+    objects = ExecutionQuerySet.as_manager()
+
     class Meta:
         indexes = [
             models.Index(fields=["queued_at"], condition=Q(state="queued"), name="execution_queued"),
             models.Index(
                 fields=["lease_until"],
-                condition=Q(state__in=["starting", "running", "waiting_approval"]),
+                condition=Q(state__in=LEASED),
                 name="execution_leased",
             ),
             models.Index(fields=["origin_kind", "origin_id"], name="execution_origin"),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from budgets.states import Billing
 from execution.states import OutcomeClass
 
 
@@ -19,6 +20,7 @@ class Capabilities:
     """What a provider can do, as data; callers ask this instead of the provider's name."""
 
     name: str
+    model: str = ""  # the only model it has; empty: whatever the bot asks for
     streams_text: bool = True
     resumes_sessions: bool = False
     interrupts: bool = True
@@ -139,9 +141,10 @@ class Finished:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-ProviderEvent = (
-    Started | TextDelta | ToolStarted | ToolFinished | UsageReported | RateLimited | Notice | Finished
-)
+ProviderEvent = Started | TextDelta | ToolStarted | ToolFinished | UsageReported | RateLimited | Notice | Finished
+
+
+_TARGETS = ("command", "file_path", "notebook_path", "path", "url", "skill", "query", "pattern", "description")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,12 @@ class ToolCall:
     call_id: str
     tool: str
     input: Mapping[str, Any]
+
+    @property
+    def target(self) -> str:
+        """Return what the call is aimed at, as a short text: its command, path or address; empty when it has none."""
+        found = (self.input.get(name) for name in _TARGETS)
+        return next((str(value) for value in found if value), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +177,7 @@ Judge = Callable[[ToolCall], Verdict]
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """The process that waits at the spend gate: enough to recognise it later although pids are reused."""
+    """A process: enough to recognise it later although pids are reused. `started_at` is in seconds after boot."""
 
     pid: int
     started_at: float
@@ -176,11 +185,22 @@ class ProcessFacts:
     boot_id: str
 
 
+class NotPrepared(Exception):
+    """The process could not be brought to the spend gate; nothing was spent. Carries the end the provider gives it."""
+
+    def __init__(self, finished: Finished) -> None:
+        super().__init__(finished.sentence)
+        self.finished = finished
+
+
 class Run(Protocol):
     """One turn in progress. Methods are called from the worker's thread; `events` blocks."""
 
     def prepare(self) -> ProcessFacts | None:
-        """Start the process and hold it at the spend gate; None for a provider without a process. Nothing is spent yet."""
+        """Start the process and hold it at the spend gate; None for a provider without a process. Nothing is spent yet.
+
+        Raises NotPrepared when it does not get there, also because `kill` was called meanwhile.
+        """
         ...
 
     def release(self, texts: tuple[UserText, ...]) -> None:
@@ -213,7 +233,15 @@ class ExecutionProvider(Protocol):
     capabilities: Capabilities
 
     def check(self) -> str:
-        """Return an empty text when usable, else a sentence: what is missing and what to do."""
+        """Return an empty text when usable, else a sentence: what is missing and what to do. Cheap: asked at every admission."""
+        ...
+
+    def billing(self) -> Billing:
+        """Return how its login pays: per token, or a flat subscription."""
+        ...
+
+    def warm_up(self) -> None:
+        """Do once, when a worker starts, what the first run would otherwise wait for (imports, looking at the CLI's version)."""
         ...
 
     def open(self, prompt: Prompt, *, judge: Judge) -> Run:

@@ -45,6 +45,9 @@ EXECUTION = Machine(
     },
 )
 
+# A worker holds the lease of an execution in these states, and only in these.
+LEASED = (ExecutionState.STARTING, ExecutionState.RUNNING, ExecutionState.WAITING_APPROVAL)
+
 
 class SpendStage(TextChoices):
     """How far the money got (task-engines reference, 2.2)."""

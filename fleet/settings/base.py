@@ -56,8 +56,20 @@ ANTHROPIC_BASE_URL = env.str("ANTHROPIC_BASE_URL", default="")
 # A logged-in Claude CLI is used only when its configuration directory is named here; it is never looked for.
 FLEET_CLAUDE_LOGIN_DIR = env.str("FLEET_CLAUDE_LOGIN_DIR", default="")
 FLEET_CLAUDE_CLI = env.str("FLEET_CLAUDE_CLI", default="")  # another CLI than the one in the SDK's wheel
+# All that a CLI sees of our environment, besides what its provider sets.
+FLEET_CLI_ENVIRONMENT = {
+    name: os.environ[name]
+    for name in (
+        *("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+        *("http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"),
+    )
+    if name in os.environ
+}
 FLEET_WORKER_SLOTS = env.int("FLEET_WORKER_SLOTS", default=16)
+FLEET_WORKER_GRACE_SECONDS = env.float("FLEET_WORKER_GRACE_SECONDS", default=10.0)  # what running turns get at a restart
+FLEET_STALL_SECONDS = env.float("FLEET_STALL_SECONDS", default=120.0)  # a provider silent for so long is stopped
 FLEET_WORKSPACES = Path(env.str("FLEET_WORKSPACES", default=str(VAR / "workspaces")))
+FLEET_HOMES = Path(env.str("FLEET_HOMES", default=str(VAR / "homes")))  # each bot's HOME and CLI configuration
 FLEET_RUNTIME_DIR = Path(env.str("FLEET_RUNTIME_DIR", default=str(VAR / "run")))
 FLEET_PROVIDERS = {
     "claude": "execution.providers.claude.provider.ClaudeProvider",

@@ -1,0 +1,176 @@
+"""The end of an execution: one transaction for the row, the reservation, the kill receipt and everybody who waits for it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Case, Min, OuterRef, Subquery, Value, When
+
+from budgets import actions as budget_actions
+from execution import events
+from execution.actions.recording import Line, next_sequence
+from execution.models import Execution, ExecutionEvent, ExecutionQuerySet, OrphanResult
+from execution.states import EXECUTION, EventKind, ExecutionState, OutcomeClass, SpendStage
+from fleet.kernel import clock, journal, live
+from fleet.kernel.actors import Actor
+from fleet.kernel.exceptions import Fenced
+from governance import actions as governance_actions
+from governance import queries as governance_queries
+from governance.models import StopLine
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an execution ended. `fields` are further columns, such as token counts; `gone` says that its processes were seen to be gone."""
+
+    state: ExecutionState
+    outcome: OutcomeClass
+    sentence: str = ""
+    answer: str = ""
+    retry_at: dt.datetime | None = None
+    gone: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+_MONEY = {
+    SpendStage.SETTLED: budget_actions.settle,
+    SpendStage.NONE: budget_actions.release,
+    SpendStage.UNKNOWN: budget_actions.hold_uncertain,
+}
+
+
+@transaction.atomic
+def finish(
+    *, execution: Execution, ending: Ending, by: Actor, lines: Sequence[Line] = (), first_sequence: int = 0
+) -> Execution:
+    """Close the execution a worker owns, with the events it had not written yet (from `first_sequence` on).
+
+    May be repeated after a commit whose reply was lost. Raises Fenced when the execution is no longer this worker's.
+    """
+    closed = close(Execution.objects.owned(execution), ending=ending, lines=lines, first_sequence=first_sequence, by=by)
+    if closed:
+        return closed
+    row = _as_claimed(execution).filter(state__in=EXECUTION.final).first()
+    if row is None:
+        raise Fenced(f"Execution {execution.pk} belongs to another worker now.")
+    return row
+
+
+def note_gone(*, execution: Execution) -> None:
+    """Note that the processes of an execution that answered were seen to be gone."""
+    _as_claimed(execution).filter(process_gone_at=None).update(process_gone_at=clock.db_now())
+
+
+def _as_claimed(execution: Execution) -> ExecutionQuerySet:
+    return Execution.objects.filter(pk=execution.pk, epoch=execution.epoch, owner_id=execution.owner_id)
+
+
+def close(
+    rows: ExecutionQuerySet, *, ending: Ending, by: Actor, lines: Sequence[Line] = (), first_sequence: int = 0
+) -> Execution | None:
+    """Close the one execution that `rows` still matches, in the caller's transaction; None when it matches no more."""
+    closed = rows.update_returning(
+        state=ending.state,
+        outcome=ending.outcome,
+        sentence=ending.sentence,
+        answer=ending.answer,
+        retry_at=ending.retry_at,
+        ended_at=clock.db_now(),
+        lease_until=None,
+        process_gone_at=clock.db_now() if ending.gone else None,
+        spend_stage=_final_stage(ending.state),
+        first_event_at=_first_event(),
+        first_text_at=_first_event(kind=EventKind.TEXT),
+        **ending.fields,
+    )
+    if not closed:
+        return None
+    (row,) = closed
+    if row.reservation_id is not None:
+        _MONEY[SpendStage(row.spend_stage)](reservation_id=row.reservation_id, by=by)
+    _tell(row, lines, first_sequence or next_sequence(row), by)
+    _close_kill_receipt(row, ending, by)
+    return row
+
+
+def _final_stage(state: ExecutionState) -> Case | Value:
+    """Nothing is owed for what was never released; what was lost after its release is unknown, never guessed."""
+    after_release = SpendStage.UNKNOWN if state == ExecutionState.LOST else SpendStage.SETTLED
+    return Case(When(spend_stage=SpendStage.RELEASED, then=Value(after_release)), default=Value(SpendStage.NONE))
+
+
+def _first_event(**filters: Any) -> Subquery:
+    lines = ExecutionEvent.objects.filter(execution=OuterRef("pk"), **filters).values("execution")
+    return Subquery(lines.annotate(first=Min("at")).values("first"))
+
+
+def _tell(row: Execution, lines: Sequence[Line], first_sequence: int, by: Actor) -> None:
+    last = (EventKind.ENDED, {"state": row.state, "outcome": row.outcome, "sentence": row.sentence})
+    ExecutionEvent.objects.bulk_create(
+        ExecutionEvent(execution=row, sequence=sequence, kind=kind, payload=payload)
+        for sequence, (kind, payload) in enumerate([*lines, last], start=first_sequence)
+    )
+    journal.record(
+        events.FINISHED,
+        by=by,
+        subject=("execution", row.pk),
+        state=row.state,
+        outcome=row.outcome,
+        sentence=row.sentence,
+        answer_length=len(row.answer),
+        origin_kind=row.origin_kind,
+        origin_id=row.origin_id,
+    )
+    live.hint(f"execution:{row.pk}", sequence=first_sequence + len(lines), state=row.state)
+
+
+def _close_kill_receipt(row: Execution, ending: Ending, by: Actor) -> None:
+    """Write the line of every kill order that waits for this execution to be quiet, and of the one that ended it."""
+    open_lines = StopLine.objects.filter(kind="process", subject=str(row.pk), quiet_at=None)
+    orders = {line.order_id: line.order for line in open_lines.select_related("order")}
+    if ending.outcome == OutcomeClass.GOVERNANCE and not orders:
+        _, order = governance_queries.order_reaching(
+            identity_slug=row.identity.slug, conversation_id=None, execution_id=row.pk, since_epoch=row.kill_epoch
+        )
+        orders = {order.pk: order} if order else {}
+    for order in orders.values():
+        governance_actions.record_quiet(
+            order=order,
+            kind="process",
+            subject=str(row.pk),
+            by=by,
+            killed=ending.outcome == OutcomeClass.GOVERNANCE and row.pid is not None,
+            sentence=_proof(row, ending),
+        )
+
+
+def _proof(row: Execution, ending: Ending) -> str:
+    """Return what was seen of the execution's end, for a receipt."""
+    if row.pid is None:
+        return (
+            "No process: it had not begun."
+            if row.released_at is None
+            else "No process: its provider runs inside the worker."
+        )
+    if not ending.gone:
+        return f"It ended ({row.state}); its process {row.pid} was not seen to be gone yet."
+    return f"Process {row.pid} on {row.host} and all its descendants are gone."
+
+
+@transaction.atomic
+def keep_orphan(*, execution: Execution, ending: Ending, by: Actor) -> OrphanResult:
+    """Keep what a fenced worker still had. It was paid for, so it is kept; it never overwrites what the new owner wrote."""
+    orphan = OrphanResult.objects.create(
+        execution_id=execution.pk,
+        epoch=execution.epoch,
+        worker_id=execution.owner_id,  # type: ignore[misc]  # it was claimed, so it had an owner
+        outcome=ending.outcome,
+        answer=ending.answer,
+        details={"sentence": ending.sentence},
+    )
+    journal.record(events.ORPHANED, by=by, subject=("execution", execution.pk), orphan=orphan.pk, epoch=execution.epoch)
+    return orphan

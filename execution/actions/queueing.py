@@ -1,0 +1,131 @@
+"""An execution is queued, messages join it while its spend gate is closed, and somebody may want it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, Func, JSONField, Value
+
+from execution import events
+from execution.actions.closing import Ending, close
+from execution.models import Execution
+from execution.states import EXECUTION, LEASED, ExecutionState, OutcomeClass, SpendStage
+from fleet.kernel import clock, journal, live
+from fleet.kernel import queue as hints
+from fleet.kernel.actors import Actor
+from fleet.kernel.exceptions import NotFound, StateConflict
+from identities.models import Identity
+
+WORKERS = "workers"  # the live topic to which every worker listens
+
+
+@transaction.atomic
+def queue(
+    *,
+    origin_kind: str,
+    origin_id: str,
+    identity: Identity,
+    provider: str,
+    model: str,
+    texts: list[dict[str, str]],
+    session_id: str,
+    resume: bool,
+    reservation_id: int | None,
+    kill_epoch: int,
+    versions: Mapping[str, Any],
+    by: Actor,
+) -> Execution:
+    """Queue an admitted provider turn and nudge a worker after commit.
+
+    `texts` are [{uuid, text}] in the order they were said; `session_id` is a UUID the caller chose. Raises StateConflict when this
+    origin has an execution that has not ended.
+    """
+    try:
+        with transaction.atomic():
+            execution = Execution.objects.create(
+                origin_kind=origin_kind,
+                origin_id=origin_id,
+                identity=identity,
+                provider=provider,
+                model=model,
+                prompt=texts,
+                session_id=session_id,
+                resume=resume,
+                reservation_id=reservation_id,
+                spend_stage=SpendStage.NONE if reservation_id is None else SpendStage.RESERVED,
+                kill_epoch=kill_epoch,
+                versions=dict(versions),
+            )
+    except IntegrityError as error:
+        raise StateConflict(f"The {origin_kind} {origin_id} is being worked on already.") from error
+    journal.record(
+        events.QUEUED,
+        by=by,
+        subject=("execution", execution.pk),
+        provider=provider,
+        model=model,
+        origin_kind=origin_kind,
+        origin_id=origin_id,
+    )
+    nudge(execution.pk, execution.epoch)
+    return execution
+
+
+def nudge(execution_id: int, epoch: int) -> None:
+    """Hint to the workers, after commit, that this execution waits. A lost hint is made good by their drain."""
+    hints.enqueue("execution.run", execution_id=execution_id, epoch=epoch)
+
+
+@transaction.atomic
+def join(*, execution_id: int, text: Mapping[str, str], by: Actor | None = None) -> bool:
+    """Add one message {uuid, text} to the prompt; False when the spend gate is open already, so that it has to wait."""
+    longer = Func(F("prompt"), Value([dict(text)], JSONField()), template="%(expressions)s", arg_joiner=" || ")
+    joined = Execution.objects.filter(
+        pk=execution_id,
+        state__in=(ExecutionState.QUEUED, ExecutionState.STARTING),
+        spend_stage__in=(SpendStage.NONE, SpendStage.RESERVED),
+        stop_requested_at=None,
+    ).update(prompt=longer)
+    if joined:
+        journal.record(
+            events.JOINED, by=by or Actor.system("intake"), subject=("execution", execution_id), uuid=text["uuid"]
+        )
+    return bool(joined)
+
+
+@transaction.atomic
+def request_stop(*, execution_id: int, reason: str, by: Actor) -> ExecutionState:
+    """Stop an execution: one that waits ends at once, one that runs is stopped by its worker. Returns the state seen.
+
+    Asking twice is harmless. Raises StateConflict when it has ended already.
+    """
+    if close(_waiting(execution_id), ending=_stopped_before_start(reason), by=by):
+        return ExecutionState.STOPPED
+    rows = Execution.objects.filter(pk=execution_id, state__in=LEASED, stop_requested_at=None).update_returning(
+        stop_requested_at=clock.db_now(), stop_reason=reason[:200]
+    )
+    for row in rows:
+        journal.record(events.STOP_REQUESTED, by=by, subject=("execution", row.pk), reason=reason[:200])
+        live.hint(WORKERS, execution=row.pk)
+        return ExecutionState(row.state)
+    return _already_requested(execution_id)
+
+
+def _waiting(execution_id: int) -> Any:
+    return Execution.objects.filter(pk=execution_id, state=ExecutionState.QUEUED)
+
+
+def _stopped_before_start(reason: str) -> Ending:
+    sentence = f"Stopped before it began: {reason}" if reason else "Stopped before it began."
+    return Ending(ExecutionState.STOPPED, OutcomeClass.STOPPED, sentence)
+
+
+def _already_requested(execution_id: int) -> ExecutionState:
+    state = Execution.objects.filter(pk=execution_id).values_list("state", flat=True).first()
+    if state is None:
+        raise NotFound(f"There is no execution {execution_id}.")
+    if state in EXECUTION.final:
+        raise StateConflict(f"This execution has ended already: it {state}.")
+    return ExecutionState(state)

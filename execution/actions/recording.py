@@ -1,0 +1,74 @@
+"""What a running execution leaves behind: its events, and what it used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection
+from django.db.models import Max
+
+from budgets import actions as budget_actions
+from budgets.ports import Metered, UsageUnits
+from budgets.states import Billing
+from execution.models import Execution, ExecutionEvent
+from execution.ports import Usage
+from execution.states import LEASED, EventKind
+from fleet.kernel import live
+from fleet.kernel.exceptions import Fenced
+
+# One statement and one round trip: the guard (id, epoch, owner, state) and the insert are the same thing. The unique key makes it
+# repeatable after a commit whose reply was lost.
+_INSERT = """
+    INSERT INTO execution_executionevent (execution_id, sequence, kind, payload)
+    SELECT execution.id, line.sequence, line.kind, line.payload::jsonb
+    FROM execution_execution AS execution,
+         unnest(%s::int[], %s::text[], %s::text[]) AS line (sequence, kind, payload)
+    WHERE execution.id = %s AND execution.epoch = %s AND execution.owner_id = %s AND execution.state = ANY(%s)
+    ON CONFLICT (execution_id, sequence) DO NOTHING
+"""
+
+Line = tuple[EventKind, dict[str, Any]]
+
+
+def record_events(*, execution: Execution, first_sequence: int, lines: Sequence[Line]) -> int:
+    """Insert events with consecutive sequences from `first_sequence`, hint to who watches, and return the next free sequence.
+
+    May be repeated with the same arguments. Raises Fenced when the execution is no longer this worker's.
+    """
+    sequences = list(range(first_sequence, first_sequence + len(lines)))
+    guard = [execution.pk, execution.epoch, execution.owner_id, [str(state) for state in LEASED]]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _INSERT,
+            [sequences, [str(kind) for kind, _ in lines], [json.dumps(payload) for _, payload in lines], *guard],
+        )
+        written = cursor.rowcount
+    if written == 0 and not Execution.objects.owned(execution).exists():
+        raise Fenced(f"Execution {execution.pk} belongs to another worker now.")
+    live.hint(f"execution:{execution.pk}", sequence=sequences[-1])
+    return first_sequence + len(lines)
+
+
+def next_sequence(execution: Execution) -> int:
+    """Return the sequence of the next event of an execution."""
+    last = ExecutionEvent.objects.filter(execution=execution).aggregate(last=Max("sequence"))["last"]
+    return int(last or 0) + 1
+
+
+def meter(*, execution: Execution, usages: Sequence[Usage], billing: Billing) -> Metered | None:
+    """Post what provider messages used, each counted once however often it is reported; None without a reservation."""
+    if execution.reservation_id is None:
+        return None
+    return budget_actions.meter(
+        reservation_id=execution.reservation_id,
+        execution_id=execution.pk,
+        usages=[_units(usage) for usage in usages],
+        provider=execution.provider,
+        billing=billing,
+    )
+
+
+def _units(usage: Usage) -> UsageUnits:
+    return UsageUnits(**{name: getattr(usage, name) for name in Usage.__slots__})

@@ -1,0 +1,267 @@
+"""One attempt at an execution: claim → process at the spend gate → release → follow → close."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError
+
+from execution import actions, ports
+from execution.actions import Ending
+from execution.actions.recording import Line
+from execution.engine import workspace
+from execution.engine.gatekeeper import Gatekeeper
+from execution.engine.halts import GRACE_SECONDS, Halt, Limits
+from execution.engine.transcript import COALESCE_SECONDS, Transcript, clean
+from execution.models import Execution
+from execution.ports import Finished, NotPrepared, ProcessFacts, Run, Usage
+from execution.providers import registry
+from execution.states import EventKind, ExecutionState, OutcomeClass
+from fleet.kernel import database
+from fleet.kernel.actors import Actor
+from fleet.kernel.exceptions import Fenced, Refused
+
+log = structlog.get_logger(__name__)
+SURVIVE_SECONDS = 20.0  # as long as a worker without a database may believe that it still owns anything
+_FAULT = "Something broke inside Fleet while this was running. The worker's log has the details; please try again."
+_SILENT_END = "The provider ended without saying how. Please try again."
+_AWAY = "The database could not be reached for too long, so the worker stopped this by itself. Please try again."
+
+
+class Attempt:
+    """Runs one claimed execution to its end, in the calling thread. `halt` may be called from any other."""
+
+    def __init__(self, execution: Execution, *, by: Actor) -> None:
+        self.execution = execution
+        self._by = by
+        self._run: Run | None = None
+        self._limits: Limits
+        self._provider = registry.get(execution.provider)
+        self._halt: Halt | None = None
+        self._halt_lock = threading.Lock()
+        self._halted_at = 0.0
+        self._fenced = False
+        self._released = False
+        self.is_closing = False
+        self._sequence = 1
+        self._cost: dict[str, Any] = {}
+        self._transcript = Transcript(write=self._write, meter=self._meter)
+
+    # --- What others may ask of it -----------------------------------------------------------------------------------
+
+    def halt(self, halt: Halt, *, fenced: bool = False) -> None:
+        """End this attempt: politely first, or at once. Returns immediately; the first reason stands unless a harder one comes."""
+        with self._halt_lock:
+            self._fenced = self._fenced or fenced
+            if not halt.outranks(self._halt):
+                return
+            self._halt, self._halted_at = halt, time.monotonic()
+            run = self._run
+        if run is not None:
+            stop = run.kill if halt.at_once or not self._released else run.interrupt
+            threading.Thread(target=stop, name=f"halt:{self.execution.pk}", daemon=True).start()
+
+    # --- Its life ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Carry the execution to its end; whatever happens, its processes are gone and the row is closed or given back."""
+        try:
+            self._close(self._carry())
+        except Fenced:
+            self._abandon()
+        except (DatabaseError, InterfaceError) as error:
+            log.error("execution.left_to_the_sweep", execution=self.execution.pk, error=str(error))
+        finally:
+            self._let_go()
+
+    def _carry(self) -> Finished:
+        """Return how the provider ended; every failure is turned into an end with a sentence."""
+        try:
+            return self._follow(self._begin())
+        except NotPrepared as failure:
+            return failure.finished
+        except Refused as refusal:
+            outcome = OutcomeClass.GOVERNANCE if refusal.code == "killed" else OutcomeClass.STOPPED
+            return Finished(outcome, sentence=refusal.sentence)
+        except Fenced:
+            raise
+        except (DatabaseError, InterfaceError):
+            log.exception("execution.database_away", execution=self.execution.pk)
+            return Finished(OutcomeClass.ERROR, sentence=_AWAY)
+        except Exception:
+            log.exception("execution.fault", execution=self.execution.pk)
+            return Finished(OutcomeClass.ERROR, sentence=_FAULT)
+
+    def _begin(self) -> Run:
+        """Bring the process to the spend gate, commit the release, and only then hand over the prompt."""
+        if self.execution.attempt > 1:
+            self._sequence = actions.next_sequence(self.execution)
+        prompt = workspace.prompt_for(self.execution)
+        run = self._open(prompt)
+        began = time.monotonic()
+        process = run.prepare()
+        texts = self._survive(partial(self._release, process, began))
+        self._limits = Limits(
+            seconds=prompt.max_seconds, tool_calls=prompt.max_tool_calls, stall_seconds=settings.FLEET_STALL_SECONDS
+        )
+        self._released = True
+        run.release(texts)
+        return run
+
+    def _open(self, prompt: ports.Prompt) -> Run:
+        refused = partial(self._transcript.aside, EventKind.TOOL_DENIED)
+        gatekeeper = Gatekeeper(self.execution, workspace=prompt.workspace, refused=refused)
+        run = self._provider.open(prompt, judge=gatekeeper.judge)
+        with self._halt_lock:
+            self._run = run
+            halt = self._halt
+        if halt:
+            raise NotPrepared(Finished(halt.outcome, sentence=halt.sentence))
+        return run
+
+    def _release(self, process: ProcessFacts | None, began: float) -> tuple[ports.UserText, ...]:
+        spawned_ago = dt.timedelta(seconds=time.monotonic() - began)
+        return actions.release(execution=self.execution, process=process, spawned_ago=spawned_ago, by=self._by)
+
+    def _follow(self, run: Run) -> Finished:
+        """Take the provider's events until it finishes or is halted."""
+        for event in run.events(timeout=COALESCE_SECONDS):
+            if event is None:
+                self._transcript.flush(only_due=True)
+            else:
+                self._take(event)
+            if isinstance(event, Finished):
+                return event
+            self._watch_limits()
+        return Finished(OutcomeClass.ERROR, sentence=_SILENT_END)
+
+    def _take(self, event: ports.ProviderEvent) -> None:
+        self._limits.alive()
+        match event:
+            case ports.TextDelta():
+                self._limits.written += len(event.text.encode("utf-8", "replace"))
+            case ports.ToolStarted():
+                self._limits.tool_started(event.call_id)
+            case ports.ToolFinished():
+                self._limits.tool_finished(event.call_id)
+        self._transcript.take(event)
+
+    def _watch_limits(self) -> None:
+        if self._halt is None:
+            reached = self._limits.reached()
+            if reached:
+                self.halt(reached)
+        elif not self._halt.at_once and time.monotonic() - self._halted_at > GRACE_SECONDS:
+            self.halt(Halt(self._halt.outcome, self._halt.sentence, at_once=True))
+
+    # --- What it writes ----------------------------------------------------------------------------------------------
+
+    def _survive(self, write: Callable[[], Any]) -> Any:
+        if self._fenced:
+            raise Fenced(f"Execution {self.execution.pk} was given up.")
+        return database.survive(write, seconds=SURVIVE_SECONDS)
+
+    def _write(self, lines: list[Line]) -> None:
+        write = partial(actions.record_events, execution=self.execution, first_sequence=self._sequence, lines=lines)
+        self._sequence = self._survive(write)
+
+    def _meter(self, usages: list[Usage]) -> None:
+        metered = self._survive(
+            partial(actions.meter, execution=self.execution, usages=usages, billing=self._provider.billing())
+        )
+        if metered is None:
+            return
+        self._cost = {"cost_nano_usd": metered.total_nano_usd, "cost_basis": metered.basis}
+        self._transcript.aside(EventKind.USAGE, **self._transcript.tokens(), cost_nano_usd=metered.total_nano_usd)
+        if metered.exhausted:
+            self.halt(
+                Halt(
+                    OutcomeClass.BUDGET,
+                    "The budget for this is used up, so it was stopped here. The budget page shows which one and when it starts anew.",
+                )
+            )
+
+    # --- Its end -----------------------------------------------------------------------------------------------------
+
+    def _close(self, finished: Finished) -> None:
+        """Write the end. A good answer is not kept waiting for its process to leave; any other end is written after it is gone."""
+        if self._halt and self._halt.give_back and not self._released:
+            self._let_go()
+            actions.requeue(execution=self.execution, by=self._by, why="its worker was stopped")
+            return
+        if finished.outcome == OutcomeClass.OK:
+            self._finish(finished, gone=False)
+            if self._let_go():
+                actions.note_gone(execution=self.execution)
+        else:
+            self._finish(finished, gone=self._let_go())
+
+    def _finish(self, finished: Finished, *, gone: bool) -> None:
+        self.is_closing = True
+        self._transcript.flush()
+        ending = self._ending(finished, gone=gone)
+        lines = self._transcript.drain()
+        self._survive(
+            partial(
+                actions.finish,
+                execution=self.execution,
+                ending=ending,
+                lines=lines,
+                first_sequence=self._sequence,
+                by=self._by,
+            )
+        )
+
+    def _ending(self, finished: Finished, *, gone: bool) -> Ending:
+        outcome, sentence = finished.outcome, finished.sentence
+        if self._halt and outcome != OutcomeClass.OK:
+            outcome, sentence = self._halt.outcome, self._halt.sentence
+        return Ending(
+            state=_state_of(outcome, gone=gone),
+            outcome=outcome,
+            sentence=clean(sentence),
+            answer=clean(finished.text) or self._transcript.text,
+            retry_at=finished.retry_at,
+            gone=gone,
+            fields={
+                **self._transcript.tokens(),
+                **self._cost,
+                "tool_calls": self._limits.called if self._released else 0,
+                "provider_version": self._transcript.version,
+                "session_id": finished.session_id or self._transcript.session_id or self.execution.session_id,
+                "details": dict(finished.details),
+            },
+        )
+
+    def _abandon(self) -> None:
+        """Another worker owns the row: kill what runs, keep what there is."""
+        self._let_go()
+        log.warning("execution.fenced", execution=self.execution.pk, epoch=self.execution.epoch)
+        if self._released:
+            ending = Ending(ExecutionState.LOST, OutcomeClass.LOST, "", answer=self._transcript.text)
+            database.survive(
+                partial(actions.keep_orphan, execution=self.execution, ending=ending, by=self._by),
+                seconds=SURVIVE_SECONDS,
+            )
+
+    def _let_go(self) -> bool:
+        """Close the run and return whether its processes are proven gone."""
+        if self._run is None:
+            return True
+        self._run.close()
+        return self._run.kill()
+
+
+def _state_of(outcome: OutcomeClass, *, gone: bool) -> ExecutionState:
+    if outcome == OutcomeClass.OK:
+        return ExecutionState.SUCCEEDED
+    if outcome in (OutcomeClass.STOPPED, OutcomeClass.GOVERNANCE) and gone:
+        return ExecutionState.STOPPED
+    return ExecutionState.FAILED

@@ -1,0 +1,80 @@
+"""Why a running attempt must end before its provider says so, and the limits that say it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from execution.states import OutcomeClass
+
+GRACE_SECONDS = 3.0  # what an interrupted provider gets before its processes are killed
+LONGEST_ANSWER = 1024 * 1024  # bytes; nobody reads more, and every reader has to hold it
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The end somebody else decided on. `at_once` kills without asking; `fenced` means that the row is not ours any more."""
+
+    outcome: OutcomeClass
+    sentence: str
+    at_once: bool = False
+    give_back: bool = False
+
+    def outranks(self, other: Halt | None) -> bool:
+        """Return whether this one replaces what was decided before: killing beats asking, else the first stands."""
+        return other is None or (self.at_once and not other.at_once)
+
+
+class Limits:
+    """The bounds of one attempt, from the moment its spend gate opened."""
+
+    def __init__(self, *, seconds: float, tool_calls: int, stall_seconds: float) -> None:
+        self._seconds, self._tool_calls, self._stall = seconds, tool_calls, stall_seconds
+        self._began = self._sign_of_life = time.monotonic()
+        self._open_tools: set[str] = set()
+        self.called = 0
+        self.written = 0
+
+    def alive(self) -> None:
+        """Note a sign of life."""
+        self._sign_of_life = time.monotonic()
+
+    def tool_started(self, call_id: str) -> None:
+        """Count a tool call; while it runs, silence is no stall."""
+        self.called += 1
+        self._open_tools.add(call_id)
+
+    def tool_finished(self, call_id: str) -> None:
+        """Note that the tool is done."""
+        self._open_tools.discard(call_id)
+
+    def reached(self) -> Halt | None:
+        """Return the halt of the first limit that is reached, or None."""
+        now = time.monotonic()
+        if now - self._began > self._seconds:
+            return _timeout(
+                f"It took longer than the {self._seconds / 60:.0f} minutes this bot may work on one turn, so it was stopped. "
+                "Ask for less at once, or raise the bot's limit."
+            )
+        if not self._open_tools and now - self._sign_of_life > self._stall:
+            return _timeout(
+                f"The provider gave no sign of life for {self._stall:.0f} seconds, so it was stopped. Please try again."
+            )
+        if self.called > self._tool_calls:
+            return _limit(
+                f"It used more than the {self._tool_calls} tool calls this bot may make in one turn, so it was stopped. "
+                "Ask for less at once, or raise the bot's limit."
+            )
+        if self.written > LONGEST_ANSWER:
+            return _limit(
+                "The answer grew longer than 1 MB, so it was cut off here. Ask for a shorter one, or for a file."
+            )
+        return None
+
+
+def _timeout(sentence: str) -> Halt:
+    return Halt(OutcomeClass.TIMEOUT, sentence)
+
+
+def _limit(sentence: str) -> Halt:
+    return Halt(OutcomeClass.LIMIT, sentence)

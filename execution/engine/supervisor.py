@@ -1,0 +1,228 @@
+"""The worker: takes executions while it has slots, keeps their leases, and ends them when it must.
+
+Its clocks run in threads of their own: beat (5 s), fence (0.5 s), watch (0.5 s and on a live hint), drain (1 s), sweep (5 s).
+PostgreSQL alone decides; a Celery message is a hint, and without one the drain finds the same work a second later.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import threading
+import time
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, connection
+
+from execution import actions, events, queries
+from execution.engine.attempt import Attempt
+from execution.engine.halts import Halt
+from execution.engine.hints import Listener
+from execution.engine.ticker import Ticker
+from execution.models import Worker
+from execution.providers import registry
+from execution.shim import processes
+from execution.states import OutcomeClass
+from fleet.kernel.actors import Actor
+
+log = structlog.get_logger(__name__)
+BEAT_SECONDS = 5.0
+FENCE_SECONDS = 20.0  # below the lease of 30 s: what we run is dead before anybody may take it over
+WATCH_SECONDS = 0.5
+DRAIN_SECONDS = 1.0
+SWEEP_SECONDS = 5.0
+HINTLESS = dt.timedelta(seconds=1.5)  # older than this, an execution's hint has reached nobody
+
+_FENCED = Halt(
+    OutcomeClass.ERROR,
+    "The worker could not reach the database for 20 seconds, so it stopped what it was running. Please try again.",
+    at_once=True,
+)
+_TAKEN_OVER = Halt(OutcomeClass.LOST, "Another worker owns this now.", at_once=True)
+_RESTART = Halt(
+    OutcomeClass.STOPPED, "The worker was restarted before this was finished. Please send it again.", give_back=True
+)
+
+
+class Supervisor:
+    """One incarnation of a worker process, until it is declared lost; then it becomes another."""
+
+    def __init__(self, *, slots: int | None = None) -> None:
+        self.slots = slots or settings.FLEET_WORKER_SLOTS
+        self.worker: Worker
+        self._by: Actor
+        self._attempts: dict[int, Attempt] = {}
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._idle = threading.Condition(self._lock)
+        self._accepting = False
+        self._beat_at = 0.0
+        self._watch = Ticker("watch", self._look_around, seconds=WATCH_SECONDS)
+        self._drain = Ticker("drain", self._find_work, seconds=DRAIN_SECONDS)
+        self._clocks = [
+            Ticker("beat", self._beat, seconds=BEAT_SECONDS),
+            Ticker("fence", self._fence_when_silent, seconds=0.5),
+            self._watch,
+            self._drain,
+            Ticker("sweep", self._sweep, seconds=SWEEP_SECONDS),
+        ]
+        self._listener = Listener(self._watch.wake)
+
+    # --- Its life ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Register this incarnation and begin to take work."""
+        for name in settings.FLEET_PROVIDERS:
+            registry.get(name).warm_up()
+        self._register()
+        self._accepting = True
+        for clock in self._clocks:
+            clock.start()
+        self._listener.start()
+        log.info("worker.started", worker=str(self.worker.pk), slots=self.slots)
+
+    def refuse_work(self) -> None:
+        """Take nothing new from now on; safe to call from a signal handler."""
+        self._accepting = False
+
+    def stop(self, *, grace: float) -> None:
+        """Stop: let what runs finish for `grace` seconds, end the rest, and say goodbye."""
+        self.refuse_work()
+        if not self._wait_until_idle(grace):
+            self._halt_all(_RESTART)
+            self._wait_until_idle(30.0)
+        self._listener.stop()
+        for clock in self._clocks:
+            clock.stop()
+        actions.retire_worker(worker_id=self.worker.pk, event=events.WORKER_STOPPED, by=self._by)
+        log.info("worker.stopped", worker=str(self.worker.pk))
+
+    def _register(self) -> None:
+        process = processes.facts(os.getpid())
+        self._by = Actor.system(f"worker:{process.host}")
+        self.worker = actions.register_worker(process=process, slots=self.slots, by=self._by)
+        self._beat_at = time.monotonic()
+
+    # --- Work --------------------------------------------------------------------------------------------------------
+
+    def offer(self, execution_id: int, epoch: int) -> bool:
+        """Try to run this execution in a thread of its own; False when there is no slot. Claiming decides whether it is ours."""
+        with self._lock:
+            if not self._accepting or self._taken >= self.slots or self._is_silent():
+                return False
+            self._taken += 1
+        threading.Thread(target=self._in_thread, args=(execution_id, epoch), name=f"execution:{execution_id}").start()
+        return True
+
+    def work(self, execution_id: int, epoch: int) -> bool:
+        """Claim this execution and run it to its end in the calling thread; False when there was nothing to claim."""
+        execution = actions.claim(execution_id=execution_id, epoch=epoch, worker_id=self.worker.pk, by=self._by)
+        if execution is None:
+            return False
+        attempt = Attempt(execution, by=self._by)
+        with self._lock:
+            self._attempts[execution_id] = attempt
+        try:
+            attempt.run()
+        finally:
+            with self._lock:
+                del self._attempts[execution_id]
+        return True
+
+    def _in_thread(self, execution_id: int, epoch: int) -> None:
+        worked = False
+        try:
+            worked = self.work(execution_id, epoch)
+        except DatabaseError as error:
+            log.warning("execution.not_claimed", execution=execution_id, error=str(error))
+        except Exception:
+            log.exception("execution.fault", execution=execution_id)
+        finally:
+            connection.close()
+            with self._lock:
+                self._taken -= 1
+                self._idle.notify_all()
+            if worked:
+                self._drain.wake()
+
+    def _wait_until_idle(self, seconds: float) -> bool:
+        with self._lock:
+            return self._idle.wait_for(lambda: self._taken == 0, timeout=seconds)
+
+    def _held(self) -> list[Attempt]:
+        with self._lock:
+            return list(self._attempts.values())
+
+    def _halt_all(self, halt: Halt) -> None:
+        for attempt in self._held():
+            attempt.halt(halt)
+
+    # --- Clocks ------------------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        held = [attempt.execution for attempt in self._held()]
+        if actions.beat(worker_id=self.worker.pk, held=held):
+            self._beat_at = time.monotonic()
+            return
+        log.error("worker.declared_lost", worker=str(self.worker.pk))
+        for attempt in self._held():
+            attempt.halt(_TAKEN_OVER, fenced=True)
+        self._register()
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() - self._beat_at > FENCE_SECONDS
+
+    def _fence_when_silent(self) -> None:
+        if self._is_silent():
+            self._halt_all(_FENCED)
+
+    def _look_around(self) -> None:
+        """Notice stop requests, kill orders and lost ownership of what runs here."""
+        held = {attempt.execution.pk: attempt for attempt in self._held()}
+        if not held:
+            return
+        executions = [attempt.execution for attempt in held.values()]
+        for identifier, sentence in queries.ordered_to_die(executions).items():
+            held[identifier].halt(Halt(OutcomeClass.GOVERNANCE, sentence, at_once=True))
+        rows = queries.still_owned(executions)
+        for identifier, attempt in held.items():
+            row = rows.get(identifier)
+            if row is None and not attempt.is_closing:
+                attempt.halt(_TAKEN_OVER, fenced=True)
+            elif row is not None and row.stop_requested_at is not None:
+                attempt.halt(
+                    Halt(OutcomeClass.STOPPED, f"Stopped: {row.stop_reason}" if row.stop_reason else "Stopped.")
+                )
+
+    def _find_work(self) -> None:
+        """Direct mode: offer what no hint has brought, oldest first, as far as slots are free."""
+        with self._lock:
+            free = self.slots - self._taken
+        if self._accepting and free > 0:
+            for execution_id, epoch in queries.unclaimed(older_than=HINTLESS, limit=free):
+                self.offer(execution_id, epoch)
+
+    def _sweep(self) -> None:
+        actions.sweep()
+
+
+_current: Supervisor | None = None
+
+
+def current() -> Supervisor | None:
+    """Return the supervisor of this process, if it is a worker."""
+    return _current
+
+
+def begin() -> None:
+    """Make this process a worker."""
+    global _current
+    _current = Supervisor()
+    _current.start()
+
+
+def end() -> None:
+    """Stop being a worker."""
+    if _current is not None:
+        _current.stop(grace=settings.FLEET_WORKER_GRACE_SECONDS)

@@ -1,0 +1,129 @@
+"""What a provider says, on its way into the database: cleaned, coalesced, counted, written in batches."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from execution import ports
+from execution.actions.recording import Line
+from execution.ports import ProviderEvent, Usage
+from execution.states import EventKind
+
+COALESCE_SECONDS = 0.06
+METER_SECONDS = 0.5
+TOKEN_COLUMNS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
+_LONGEST_TARGET, _LONGEST_SUMMARY = 500, 2000
+
+
+class Transcript:
+    """Collects the events of one attempt. `write(lines)` and `meter(usages)` are called with what is due, in that order.
+
+    The first words are written at once, later ones at most every 60 ms; anything that is not text is never held back.
+    """
+
+    def __init__(self, *, write: Callable[[list[Line]], None], meter: Callable[[list[Usage]], None]) -> None:
+        self._write, self._meter = write, meter
+        self._lines: list[Line] = []
+        self._text: list[str] = []
+        self._said: list[str] = []
+        self._asides: deque[Line] = deque()
+        self._unmetered: dict[str, Usage] = {}
+        self._usages: dict[str, Usage] = {}
+        self._written_at = self._metered_at = 0.0
+        self.version = ""
+        self.session_id = ""
+
+    @property
+    def text(self) -> str:
+        """Return everything said so far."""
+        return "".join(self._said)
+
+    def tokens(self) -> dict[str, int]:
+        """Return the tokens used so far, by column."""
+        return {name: sum(getattr(usage, name) for usage in self._usages.values()) for name in TOKEN_COLUMNS}
+
+    def aside(self, kind: EventKind, **payload: Any) -> None:
+        """Add a line from another thread, such as a refused tool call; it is written with the next batch."""
+        self._asides.append((kind, payload))
+
+    def take(self, event: ProviderEvent) -> None:
+        """Note one event and write what is due."""
+        if isinstance(event, ports.TextDelta):
+            text = clean(event.text)
+            self._text.append(text)
+            self._said.append(text)
+        elif isinstance(event, ports.UsageReported):
+            self._note_usage(event.usage)
+        elif not isinstance(event, ports.Finished):
+            self._end_text()
+            self._lines.append(self._line(event))
+        self.flush(only_due=True)
+
+    def flush(self, *, only_due: bool = False) -> None:
+        """Write and meter what is waiting, or with `only_due` what has waited long enough."""
+        if not only_due or self._lines or self._asides or self._waited(self._written_at, COALESCE_SECONDS):
+            lines = self.drain()
+            if lines:
+                self._write(lines)
+                self._written_at = time.monotonic()
+        if self._unmetered and (not only_due or self._waited(self._metered_at, METER_SECONDS)):
+            self._meter(list(self._unmetered.values()))
+            self._unmetered.clear()
+            self._metered_at = time.monotonic()
+
+    def drain(self) -> list[Line]:
+        """Return the lines that were not written yet, and forget them."""
+        self._end_text()
+        lines, self._lines = self._lines, []
+        while self._asides:
+            lines.append(self._asides.popleft())
+        return lines
+
+    def _waited(self, since: float, seconds: float) -> bool:
+        return time.monotonic() - since >= seconds
+
+    def _end_text(self) -> None:
+        if self._text:
+            self._lines.append((EventKind.TEXT, {"text": "".join(self._text)}))
+            self._text.clear()
+
+    def _note_usage(self, usage: Usage) -> None:
+        """Keep the highest number of each unit: a message is reported early and again when it is complete."""
+        before = self._usages.get(usage.message_id)
+        if before is not None:
+            numbers = {
+                field.name: max(getattr(before, field.name), getattr(usage, field.name))
+                for field in fields(Usage)
+                if field.type == "int"
+            }
+            usage = Usage(usage.message_id, usage.model, **numbers)
+        if usage != before:
+            self._usages[usage.message_id] = self._unmetered[usage.message_id] = usage
+
+    def _line(self, event: ProviderEvent) -> Line:
+        match event:
+            case ports.Started():
+                self.version, self.session_id = event.version, event.session_id
+                return EventKind.STARTED, {"version": event.version, "model": event.model}
+            case ports.ToolStarted():
+                target = clean(event.target)[:_LONGEST_TARGET]
+                return EventKind.TOOL_STARTED, {"call": event.call_id, "tool": event.tool, "target": target}
+            case ports.ToolFinished():
+                summary = clean(event.summary)[:_LONGEST_SUMMARY]
+                return EventKind.TOOL_FINISHED, {"call": event.call_id, "ok": event.ok, "summary": summary}
+            case ports.RateLimited():
+                resets_at = event.resets_at.isoformat() if event.resets_at else None
+                return EventKind.RATE_LIMIT, {"status": event.status, "resets_at": resets_at, "limit": event.kind}
+            case ports.Notice():
+                return EventKind.NOTICE, {"text": clean(event.text)}
+            case _:
+                raise TypeError(f"no line for {type(event).__name__}")
+
+
+def clean(text: str) -> str:
+    """Return `text` as PostgreSQL can store it: without NUL, lone surrogates replaced."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()

@@ -1,0 +1,29 @@
+"""What an execution may do."""
+
+from __future__ import annotations
+
+from execution.models import Execution
+from fleet.kernel.exceptions import Refused
+from governance import policies as governance_policies
+from governance.models import IN_FORCE, KillOrder
+
+
+def check_not_held_back(execution: Execution) -> int:
+    """Return the kill epoch when no order reaches this execution, else raise Refused (code `killed`).
+
+    An order reaches it by its scope, or because its receipt names it: an order for a conversation knows nothing of executions,
+    but whoever gave the order has looked up the ones that were alive.
+    """
+    epoch = governance_policies.check_not_killed(
+        identity_slug=execution.identity.slug, execution_id=execution.pk, since_epoch=execution.kill_epoch
+    )
+    naming = KillOrder.objects.filter(IN_FORCE, lines__kind="process", lines__subject=str(execution.pk))
+    order = naming.order_by("epoch").first()
+    if order is not None:
+        raise Refused(
+            "Nothing new is started here.",
+            why=order.sentence,
+            next_step="Send it again when the order has been lifted (console, Kill switch).",
+            code="killed",
+        )
+    return epoch

@@ -1,0 +1,1 @@
+"""Ways to think, one folder each. They know nothing of the database, and nothing of each other."""

@@ -1,0 +1,1 @@
+"""The real Claude Code CLI, through its official SDK, behind the shim."""

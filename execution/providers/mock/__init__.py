@@ -1,0 +1,1 @@
+"""A provider that thinks nothing: for people without credentials, and for tests."""

@@ -1,0 +1,81 @@
+"""Plays the mock's script in the worker's thread, interruptible at every step."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+from budgets.states import Billing
+from execution.ports import Capabilities, Finished, Judge, Prompt, ProviderEvent, UserText
+from execution.providers.mock import script
+from execution.states import OutcomeClass
+
+
+class MockProvider:
+    """Ships with the product: what a person without credentials talks to."""
+
+    capabilities = Capabilities(name="mock", model=script.MODEL, spawns_process=False)
+
+    def check(self) -> str:
+        """It can always be used."""
+        return ""
+
+    def billing(self) -> Billing:
+        """It is priced per token, at nothing."""
+        return Billing.API
+
+    def warm_up(self) -> None:
+        """There is nothing to warm up."""
+
+    def open(self, prompt: Prompt, *, judge: Judge) -> MockRun:
+        """Return a run for this prompt."""
+        return MockRun(prompt, judge)
+
+
+class MockRun:
+    """One scripted turn."""
+
+    def __init__(self, prompt: Prompt, judge: Judge) -> None:
+        self._prompt = prompt
+        self._judge = judge
+        self._texts: tuple[UserText, ...] = ()
+        self._stopping = threading.Event()
+
+    def prepare(self) -> None:
+        """There is no process."""
+
+    def release(self, texts: tuple[UserText, ...]) -> None:
+        """Take what was asked."""
+        self._texts = texts
+
+    def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
+        """Yield the script's events at its pace, None whenever `timeout` seconds pass without one."""
+        said = ""
+        for delay, event in script.play(self._prompt, self._texts, self._judge):
+            yield from self._wait(delay, timeout)
+            if self._stopping.is_set():
+                yield Finished(OutcomeClass.STOPPED, text=said)
+                return
+            if event is not None:
+                said += getattr(event, "text", "")
+                yield event
+
+    def _wait(self, seconds: float, timeout: float) -> Iterator[None]:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(left, timeout)):
+            if left > timeout:
+                yield None
+
+    def interrupt(self) -> None:
+        """End at the next step."""
+        self._stopping.set()
+
+    def kill(self) -> bool:
+        """End at the next step; there is no process that could stay."""
+        self._stopping.set()
+        return True
+
+    def close(self) -> None:
+        """Let go."""
+        self._stopping.set()

@@ -1,0 +1,124 @@
+"""What the mock says, step by step; directives in the prompt change it (see the README)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from execution.ports import (
+    Finished,
+    Judge,
+    Prompt,
+    ProviderEvent,
+    Started,
+    TextDelta,
+    ToolCall,
+    ToolFinished,
+    ToolStarted,
+    Usage,
+    UsageReported,
+    UserText,
+)
+from execution.states import OutcomeClass
+
+MODEL = "mock-1"
+VERSION = "1"
+WORD_SECONDS = 0.02
+FOR_EVER = float("inf")
+_DIRECTIVE = re.compile(r"\bmock:(?P<name>[a-z]+)(?:=(?P<value>\S+))?")
+_CHARACTERS_PER_TOKEN = 4
+
+_FAILURES = {
+    OutcomeClass.AUTH: "The mock pretends that its login was refused. A real provider would need a new key.",
+    OutcomeClass.LIMIT: "The mock pretends that its login has reached a limit. Try again later.",
+    OutcomeClass.OVERLOAD: "The mock pretends that the model is overloaded. Try again in a minute.",
+    OutcomeClass.CONTEXT_FULL: "The mock pretends that the conversation is too long. Start a new one with /new.",
+    OutcomeClass.ERROR: "The mock pretends that something broke. Try again.",
+}
+
+Step = tuple[float, ProviderEvent | None]
+"""Seconds to wait, and then what happens; None is a wait without an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the mock was asked: the words, without the directives, and the directives by name."""
+
+    words: str
+    directives: dict[str, str]
+
+    @classmethod
+    def of(cls, texts: tuple[UserText, ...]) -> Request:
+        """Read the messages of a turn."""
+        said = "\n\n".join(text.text for text in texts)
+        directives = {found["name"]: found["value"] or "" for found in _DIRECTIVE.finditer(said)}
+        return cls(_DIRECTIVE.sub("", said).strip(), directives)
+
+    def seconds(self, name: str, default: float = 0.0) -> float:
+        """Return a directive's value as seconds."""
+        try:
+            return float(self.directives.get(name, default))
+        except ValueError:
+            return default
+
+
+def play(prompt: Prompt, texts: tuple[UserText, ...], judge: Judge) -> Iterator[Step]:
+    """Yield what happens in one turn."""
+    request = Request.of(texts)
+    if "crash" in request.directives:
+        raise RuntimeError("The mock was asked to crash.")
+    yield 0.0, Started(prompt.session_id, VERSION, MODEL)
+    yield 0.0, _usage(prompt, texts, answer="")
+    yield request.seconds("slow"), None
+    if "tool" in request.directives:
+        yield from _tool(prompt, request, judge)
+    if "hang" in request.directives:
+        yield FOR_EVER, None
+    if "fail" in request.directives:
+        yield 0.0, _failure(request.directives["fail"])
+        return
+    answer = _answer(request)
+    for word in re.findall(r"\S+\s*", answer):
+        yield WORD_SECONDS, TextDelta(word)
+    yield 0.0, _usage(prompt, texts, answer)
+    yield 0.0, Finished(OutcomeClass.OK, text=answer, session_id=prompt.session_id)
+
+
+def _tool(prompt: Prompt, request: Request, judge: Judge) -> Iterator[Step]:
+    """Ask to use a tool, as a model would; nothing is run."""
+    name = request.directives["tool"] or "Bash"
+    call = ToolCall(prompt.execution_id, f"mock-call-{prompt.execution_id}", name, {"command": "echo mock"})
+    yield 0.0, ToolStarted(call.call_id, name, "echo mock")
+    verdict = judge(call)
+    summary = "mock" if verdict.allow else verdict.reason
+    yield request.seconds("slow"), ToolFinished(call.call_id, verdict.allow, summary)
+
+
+def _failure(wanted: str) -> Finished:
+    outcome = OutcomeClass(wanted) if wanted in OutcomeClass.values else OutcomeClass.ERROR
+    return Finished(outcome, sentence=_FAILURES.get(outcome, _FAILURES[OutcomeClass.ERROR]))
+
+
+def _answer(request: Request) -> str:
+    if "words" in request.directives:
+        return " ".join(f"word{number}" for number in range(1, int(request.seconds("words", 1)) + 1))
+    asked = request.words if len(request.words) <= 400 else request.words[:400] + "…"
+    quoted = "\n".join(f"> {line}" for line in asked.splitlines())
+    return (
+        "I am the built-in mock: I show that messages arrive and answers come back, but I do not think, and I cost nothing.\n\n"
+        f"You wrote:\n\n{quoted}\n\n"
+        "With an `ANTHROPIC_API_KEY` in `.env` and a restart, a real model answers here."
+    )
+
+
+def _usage(prompt: Prompt, texts: tuple[UserText, ...], answer: str) -> UsageReported:
+    asked = len(prompt.system_prompt) + sum(len(text.text) for text in texts)
+    return UsageReported(
+        Usage(
+            message_id=f"mock-{prompt.execution_id}",
+            model=MODEL,
+            input_uncached=asked // _CHARACTERS_PER_TOKEN,
+            output=len(answer) // _CHARACTERS_PER_TOKEN,
+        )
+    )

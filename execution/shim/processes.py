@@ -1,0 +1,53 @@
+"""Facts about processes of this machine, from /proc. A pid alone is never trusted: numbers are reused."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import cache
+from pathlib import Path
+
+from execution.ports import ProcessFacts
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@cache
+def host() -> str:
+    """Return this machine's name."""
+    return socket.gethostname()
+
+
+@cache
+def boot_id() -> str:
+    """Return the id of this boot and PID namespace; pids and start times mean nothing in another one."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}/{Path('/proc/self/ns/pid').readlink().name.strip('pid:[]')}"
+
+
+def facts(pid: int) -> ProcessFacts:
+    """Return what recognises a living process later. Raises ProcessLookupError when there is none of that number."""
+    started_at = _started_at(pid)
+    if started_at is None:
+        raise ProcessLookupError(pid)
+    return ProcessFacts(pid, started_at, host(), boot_id())
+
+
+def is_alive(pid: int, started_at: float) -> bool:
+    """Return whether the process with this number and start time still runs here; a zombie does not."""
+    return _started_at(pid) == started_at
+
+
+def proven_gone(boot: str, pid: int | None, started_at: float | None) -> bool:
+    """Return whether a stored process is certainly over; False also when that cannot be seen from here."""
+    return boot == boot_id() and pid is not None and started_at is not None and not is_alive(pid, started_at)
+
+
+def _started_at(pid: int) -> float | None:
+    """Return the start of a process in seconds after boot (proc(5), stat field 22); None when it is gone or a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19]) / _TICKS
