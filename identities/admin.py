@@ -1,0 +1,229 @@
+"""Django admin for people, bots and the journal. Rights come from the matrix, and every repair leaves a journal row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.auth import admin as auth_admin  # registers Group, which is taken away again below
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from fleet.kernel import journal
+from fleet.kernel.actors import Actor
+from fleet.kernel.models import JournalEntry, JournalSeal
+from identities import actions
+from identities.models import (
+    AccessToken,
+    ChatAccount,
+    Identity,
+    PairingAttempt,
+    PairingCode,
+    Person,
+    SignInLink,
+    TextPointer,
+    TextVersion,
+    ToolGrant,
+)
+from identities.permissions import Permission, Role
+
+REPAIRED = "admin.record.repaired"
+REMOVED = "admin.record.removed"
+
+
+class MatrixAdmin(ModelAdmin):
+    """Looking takes FLEET_VIEW, repairing RECORDS_EDIT; `read_only` for what never changes or changes only by its action."""
+
+    read_only = False
+    show_full_result_count = False
+    list_per_page = 50
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Return whether this person may look."""
+        return Permission.FLEET_VIEW in rights(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Return whether this person may add a row."""
+        return not self.read_only and Permission.RECORDS_EDIT in rights(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Return whether this person may repair a row."""
+        return not self.read_only and Permission.RECORDS_EDIT in rights(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Return whether this person may remove a row."""
+        return not self.read_only and Permission.RECORDS_EDIT in rights(request)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Return whether the app is listed."""
+        return self.has_view_permission(request)
+
+    def save_model(self, request: HttpRequest, obj: Model, form: forms.ModelForm[Any], change: bool) -> None:
+        """Save the row and journal who repaired what."""
+        super().save_model(request, obj, form, change)
+        journal.record(
+            REPAIRED, by=_actor(request), subject=_subject(obj), fields=list(form.changed_data), added=not change
+        )
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        """Remove the row and journal who did."""
+        journal.record(REMOVED, by=_actor(request), subject=_subject(obj), was=str(obj))
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Remove each row of the selection on its own, so that each leaves its journal row."""
+        for row in queryset:
+            self.delete_model(request, row)
+
+
+def rights(request: HttpRequest) -> frozenset[Permission]:
+    """Return what the visitor may do; nothing for somebody who is not signed in."""
+    return request.user.permissions if isinstance(request.user, Person) else frozenset()
+
+
+def _actor(request: HttpRequest) -> Actor:
+    assert isinstance(request.user, Person)  # noqa: S101 - admin lets nobody else save
+    return Actor.person(request.user)
+
+
+def _subject(row: Model) -> tuple[str, object]:
+    return row._meta.model_name or "", row.pk
+
+
+class PersonForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
+    """Roles as boxes to tick."""
+
+    roles = forms.MultipleChoiceField(choices=Role.choices, required=False, widget=forms.CheckboxSelectMultiple)
+
+    class Meta:
+        model = Person
+        fields = ("username", "email", "first_name", "last_name", "roles", "is_active", "timezone")
+
+
+@admin.register(Person)
+class PersonAdmin(MatrixAdmin):
+    """People. Roles and the switch go through their actions, so the last administrator stays one."""
+
+    form = PersonForm
+    list_display = ("username", "roles", "is_active", "last_login")
+    search_fields = ("username", "email")
+
+    def save_model(self, request: HttpRequest, obj: Person, form: forms.ModelForm[Any], change: bool) -> None:
+        """Save through the actions where there is one."""
+        if not change:
+            obj.set_unusable_password()
+        elif "roles" in form.changed_data:
+            actions.set_roles(person=obj, roles=obj.roles, by=_actor(request))
+        if change and "is_active" in form.changed_data:
+            actions.set_active(person=obj, active=obj.is_active, by=_actor(request))
+        super().save_model(request, obj, form, change)
+
+
+@admin.register(Identity)
+class IdentityAdmin(MatrixAdmin):
+    """Bots. Their state moves by its steps only."""
+
+    list_display = ("slug", "name", "title", "department", "state", "model", "owner")
+    list_filter = ("state", "department")
+    list_select_related = ("owner",)
+    search_fields = ("slug", "name", "title")
+    readonly_fields = ("state", "created_at")
+
+
+@admin.register(TextVersion)
+class TextVersionAdmin(MatrixAdmin):
+    """Every wording of souls and skills."""
+
+    read_only = True
+    list_display = ("identity", "kind", "name", "sha256", "author", "created_at")
+    list_filter = ("kind",)
+    list_select_related = ("identity",)
+
+
+@admin.register(TextPointer)
+class TextPointerAdmin(MatrixAdmin):
+    """Which wording lives."""
+
+    list_display = ("identity", "kind", "name", "live", "previous")
+    list_select_related = ("identity", "live", "previous")
+    raw_id_fields = ("live", "previous")
+
+
+@admin.register(ToolGrant)
+class ToolGrantAdmin(MatrixAdmin):
+    """Tool grants."""
+
+    list_display = ("identity", "pattern", "decision")
+    list_filter = ("decision",)
+    list_select_related = ("identity",)
+
+
+@admin.register(ChatAccount)
+class ChatAccountAdmin(MatrixAdmin):
+    """Paired chat accounts."""
+
+    list_display = ("platform", "external_id", "person", "paired_at")
+    list_filter = ("platform",)
+    list_select_related = ("person",)
+
+
+@admin.register(PairingCode)
+class PairingCodeAdmin(MatrixAdmin):
+    """Pairing codes, without their hashes."""
+
+    read_only = True
+    exclude = ("code_hash",)
+    list_display = ("person", "created_at", "expires_at", "used_at")
+    list_select_related = ("person",)
+
+
+@admin.register(PairingAttempt)
+class PairingAttemptAdmin(MatrixAdmin):
+    """Wrong codes. Removing rows lets an account try again."""
+
+    list_display = ("platform", "external_id", "at")
+
+
+@admin.register(AccessToken)
+class AccessTokenAdmin(MatrixAdmin):
+    """API tokens, without their hashes."""
+
+    read_only = True
+    exclude = ("token_hash",)
+    list_display = ("name", "prefix", "person", "gateway", "expires_at", "last_used_at", "revoked_at")
+    list_select_related = ("person",)
+
+
+@admin.register(SignInLink)
+class SignInLinkAdmin(MatrixAdmin):
+    """Sign-in links, without their hashes."""
+
+    read_only = True
+    exclude = ("token_hash",)
+    list_display = ("person", "created_at", "expires_at", "used_at")
+    list_select_related = ("person",)
+
+
+@admin.register(JournalEntry)
+class JournalEntryAdmin(MatrixAdmin):
+    """The journal: to read only, for everybody."""
+
+    read_only = True
+    list_display = ("id", "at", "event", "actor_name", "subject_kind", "subject_id")
+    list_filter = ("actor_kind", "subject_kind")
+    search_fields = ("=event", "=subject_id", "=actor_name")
+    ordering = ("-id",)
+
+
+@admin.register(JournalSeal)
+class JournalSealAdmin(MatrixAdmin):
+    """The journal's chain."""
+
+    read_only = True
+    list_display = ("id", "entry_id", "hash", "sealed_at")
+    ordering = ("-id",)
+
+
+admin.site.unregister(auth_admin.Group)  # rights come from the matrix
