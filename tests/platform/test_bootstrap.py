@@ -159,11 +159,12 @@ def test_an_index_without_the_wheel_is_named(
 def test_no_network_is_said_without_showing_the_indexs_password(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("UV_INDEX_URL", "http://me:hidden@127.0.0.1:1/simple")
+    password = "hidden"
+    monkeypatch.setenv("UV_INDEX_URL", f"http://me:{password}@127.0.0.1:1/simple")
     assert bootstrap.main([]) == 1
     sentence = one_sentence(capsys)
     assert "cannot be fetched" in sentence
-    assert "hidden" not in sentence
+    assert password not in sentence
 
 
 def test_a_package_that_cannot_be_fetched_is_named_with_the_reason(
