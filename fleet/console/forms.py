@@ -7,8 +7,8 @@ from typing import Any
 from django import forms
 
 STOP_WORD = "STOP"
-WHOLE_FLEET = "fleet"
-MESSAGE_LIMIT = 32_000
+WHOLE_FLEET = "*"  # no slug looks like this
+MESSAGE_LIMIT = 16_000  # characters; at four bytes each they fit into the 64 kB that a message may have
 
 
 class StopForm(forms.Form):
@@ -25,7 +25,9 @@ class StopForm(forms.Form):
         widget=forms.RadioSelect,
     )
     reason = forms.CharField(
-        label="Reason", max_length=200, help_text="Everybody who is refused meanwhile reads it, and the journal keeps it."
+        label="Reason",
+        max_length=200,
+        help_text="Everybody who is refused meanwhile reads it, and the journal keeps it.",
     )
     word = forms.CharField(
         label=f"Type {STOP_WORD}",
@@ -39,7 +41,9 @@ class StopForm(forms.Form):
         super().__init__(*args, **kwargs)
         scope = self.fields["scope"]
         assert isinstance(scope, forms.ChoiceField)  # noqa: S101 - tells the type checker which field this is
-        scope.choices = [(WHOLE_FLEET, "The whole fleet"), ("One bot", bots)] if bots else [(WHOLE_FLEET, "The whole fleet")]
+        scope.choices = (
+            [(WHOLE_FLEET, "The whole fleet"), ("One bot", bots)] if bots else [(WHOLE_FLEET, "The whole fleet")]
+        )
 
     def clean(self) -> dict[str, Any]:
         """Refuse to stop the whole fleet without its typed word."""
@@ -52,7 +56,6 @@ class StopForm(forms.Form):
 class ResumeForm(forms.Form):
     """Lift a kill order."""
 
-    order = forms.IntegerField(widget=forms.HiddenInput)
     reason = forms.CharField(label="Reason for resuming", max_length=200)
 
 
@@ -77,6 +80,12 @@ class MessageForm(forms.Form):
         return text
 
 
+class NewChatForm(MessageForm):
+    """The first message of a conversation. `place` names it, so that a repeated send opens no second one."""
+
+    place = forms.UUIDField()
+
+
 class GatewayTokenForm(forms.Form):
     """A bot's Telegram token: written here, never shown again."""
 
@@ -92,4 +101,6 @@ class GatewayTokenForm(forms.Form):
 class TokenForm(forms.Form):
     """A new personal API token."""
 
-    name = forms.CharField(label="What it is for", max_length=80, help_text="For example: deploy script on the build server.")
+    name = forms.CharField(
+        label="What it is for", max_length=80, help_text="For example: deploy script on the build server."
+    )

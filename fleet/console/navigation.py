@@ -47,14 +47,38 @@ PRODUCTIVITY = Page(
     "Productivity",
     "Where the company is going and how the bots are doing, on one page.",
     sections=(
-        Section("strategy", "Strategy & OKRs", "Objectives with their key results: baseline, target, pace and who measures them."),
-        Section("kill-switch", "Kill switch", "Whether the fleet is running, and the button that stops it.", "console:kill_switch"),
-        Section("performance", "Bot performance (7 days)", "Completed, failed, active, average time and success for each bot."),
-        Section("processes", "Business processes", "Each process with its trigger, its last outcomes and whom it waits for."),
-        Section("architecture", "Platform architecture", "The parts of the platform, drawn with the state each is in now."),
+        Section(
+            "strategy",
+            "Strategy & OKRs",
+            "Objectives with their key results: baseline, target, pace and who measures them.",
+        ),
+        Section(
+            "kill-switch",
+            "Kill switch",
+            "Whether the fleet is running, and the button that stops it.",
+            "console:kill_switch",
+        ),
+        Section(
+            "performance",
+            "Bot performance (7 days)",
+            "Completed, failed, active, average time and success for each bot.",
+        ),
+        Section(
+            "processes", "Business processes", "Each process with its trigger, its last outcomes and whom it waits for."
+        ),
+        Section(
+            "architecture", "Platform architecture", "The parts of the platform, drawn with the state each is in now."
+        ),
         Section("message-flow", "Message flow", "The way of a message from a person to a reply, step by step."),
-        Section("execution", "Execution model", "How a bot thinks: providers, workspaces, sessions and their rotation."),
-        Section("identities", "Enterprise identities", "Everybody who works here: people, bots and who reports to whom.", "console:fleet"),
+        Section(
+            "execution", "Execution model", "How a bot thinks: providers, workspaces, sessions and their rotation."
+        ),
+        Section(
+            "identities",
+            "Enterprise identities",
+            "Everybody who works here: people, bots and who reports to whom.",
+            "console:fleet",
+        ),
         Section("commands", "Operator commands", "What can be typed in chat, with an example of each command."),
         Section("documents", "Architecture documents", "Current state, north star, adoption map and the decision log."),
         Section("runbooks", "Runbooks", "What to do when something breaks, with commands to copy."),
@@ -72,24 +96,50 @@ GROUPS: tuple[Group, ...] = (
         (
             FLEET,
             CHAT,
-            Page("tasks", "Tasks", "What is to be done: a board and a list of the same tasks, with owner, age and spend."),
-            Page("approvals", "Approvals", "What waits for a person's yes: the exact action, its risk, its cost and its expiry."),
+            Page(
+                "tasks", "Tasks", "What is to be done: a board and a list of the same tasks, with owner, age and spend."
+            ),
+            Page(
+                "approvals",
+                "Approvals",
+                "What waits for a person's yes: the exact action, its risk, its cost and its expiry.",
+            ),
         ),
     ),
     Group(
         "Steer",
         (
-            Page("budgets", "Budgets", "Limit, reserved, spent and forecast for every scope, and what a finished task costs."),
-            Page("improvements", "Improvements", "What the bots learned: lessons, proposals, trials and the effect that was measured."),
+            Page(
+                "budgets",
+                "Budgets",
+                "Limit, reserved, spent and forecast for every scope, and what a finished task costs.",
+            ),
+            Page(
+                "improvements",
+                "Improvements",
+                "What the bots learned: lessons, proposals, trials and the effect that was measured.",
+            ),
         ),
     ),
     Group(
         "Run",
         (
             Page("runner", "Runner", "Queues and workers: what runs, what waits, what is retried and what died."),
-            Page("services", "Services", "Service, port, runtime, restart command and config, with the state each was seen in."),
-            Page("desktops", "Desktops", "A picture of every bot's desktop, who controls it, and full control with one click."),
-            Page("logs", "Logs", "Whether logs are collected, how far behind they are, and links to the lines of each run."),
+            Page(
+                "services",
+                "Services",
+                "Service, port, runtime, restart command and config, with the state each was seen in.",
+            ),
+            Page(
+                "desktops",
+                "Desktops",
+                "A picture of every bot's desktop, who controls it, and full control with one click.",
+            ),
+            Page(
+                "logs",
+                "Logs",
+                "Whether logs are collected, how far behind they are, and links to the lines of each run.",
+            ),
             Page("docs", "Docs", "Current state, north star, adoption map, product loops, decisions and practices."),
         ),
     ),

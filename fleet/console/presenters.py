@@ -111,7 +111,7 @@ class ConversationRow:
 class ToolLine:
     """A tool call folded to one line. `seconds` is None while it runs."""
 
-    call_id: str
+    call: str
     tool: str
     target: str
     status: Status

@@ -17,6 +17,7 @@ class Status:
 
 
 UNKNOWN = Status("unknown", "Unknown")
+PLANNED_STATUS = Status("unknown", "Not built yet")
 
 TURN: dict[str, Status] = {
     "queued": Status("waiting", "Queued"),

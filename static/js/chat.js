@@ -15,7 +15,7 @@ const announcer = document.getElementById("announcer");
 const connection = document.getElementById("connection");
 const atRest = connection?.textContent;
 const follow = followEnd(document.getElementById("transcript"), document.getElementById("below"));
-const pages = new URLSearchParams(location.search).has("before");
+const live = "socket" in chat.dataset; // not on a page of earlier messages, nor before the first one
 let fetching = null;
 let again = false;
 let connected = false;
@@ -68,7 +68,7 @@ function take(html) {
 
 // One fetch at a time; whatever is asked meanwhile becomes one more.
 async function refresh() {
-  if (pages) return;
+  if (!live) return;
   if (fetching) { again = true; return; }
   fetching = fetch(`${chat.dataset.messages}?after=${lastMessage()}`, { headers: { "HX-Request": "true" } });
   try {
@@ -122,7 +122,7 @@ document.addEventListener("click", async (event) => {
 });
 
 openComposer({ form: document.getElementById("composer"), conversation: chat.dataset.conversation, take, refresh });
-if (!pages) {
+if (live) {
   follow.toEnd();
   new Socket({ address, onMessage, onState });
   setInterval(() => { if (!document.hidden && (!connected || runningTurn())) refresh(); }, LOOK_AGAIN_MS);

@@ -59,7 +59,7 @@ export function openComposer({ form, conversation, take, refresh }) {
       form.elements.key.value = newKey();
       tried = false;
       keep();
-      take(xhr.responseText);
+      refresh();
     } else if (xhr.responseText.includes('id="composer-error"')) {
       take(xhr.responseText);
     } else {

@@ -35,10 +35,10 @@ function addText(parts, text) {
   open.append(text);
 }
 
-function addTool(parts, { call_id, tool, target }) {
+function addTool(parts, { call, tool, target }) {
   const line = element("details", "fold tool", "");
   const summary = document.createElement("summary");
-  line.dataset.call = call_id;
+  line.dataset.call = call;
   summary.append(icon("arrow", "icon--small fold__arrow"), badge("running", "Running"));
   summary.append(element("code", "tool__name", tool), element("span", "tool__target", target ?? ""));
   const log = element("pre", "log", "Still running.");
@@ -47,8 +47,8 @@ function addTool(parts, { call_id, tool, target }) {
   parts.append(line);
 }
 
-function endTool(parts, { call_id, ok, summary }) {
-  const line = parts.querySelector(`[data-call="${CSS.escape(call_id)}"]`);
+function endTool(parts, { call, ok, summary }) {
+  const line = parts.querySelector(`[data-call="${CSS.escape(call)}"]`);
   if (!line) return;
   line.querySelector(".badge").replaceWith(ok ? badge("ok", "Done") : badge("failed", "Failed"));
   line.querySelector(".log").textContent = summary || "Nothing reported.";

@@ -6,6 +6,7 @@ import datetime as dt
 from typing import Any
 
 from django import template
+from django.contrib.messages.storage.base import Message
 from django.forms import BoundField, CheckboxInput, RadioSelect, Textarea
 from django.templatetags.static import static
 from django.utils import timezone
@@ -27,6 +28,12 @@ def counted(number: int, nouns: str) -> str:
     """Return `3 processes` for `3|counted:"process,processes"`."""
     noun, _, plural = nouns.partition(",")
     return wording.count(number, noun, plural)
+
+
+@register.filter
+def tone(message: Message) -> str:
+    """Return the tone of a message of Django's, which is also the name of its shape."""
+    return {"success": "ok", "error": "failed", "warning": "waiting"}.get(message.level_tag, "unknown")
 
 
 @register.simple_tag

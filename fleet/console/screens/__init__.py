@@ -1,0 +1,1 @@
+"""What each screen reads, as few queries as it takes; nothing here writes."""

@@ -1,0 +1,1 @@
+"""The console's views: load, call one screen or action, answer."""
