@@ -6,7 +6,8 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.contrib.auth import admin as auth_admin  # registers Group, which is taken away again below
+from django.contrib.auth import admin as _registers_group  # noqa: F401 - and it is taken away again below
+from django.contrib.auth.models import Group
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
@@ -60,7 +61,7 @@ class MatrixAdmin(ModelAdmin):
         """Return whether the app is listed."""
         return self.has_view_permission(request)
 
-    def save_model(self, request: HttpRequest, obj: Model, form: forms.ModelForm[Any], change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Model, form: forms.Form, change: bool) -> None:
         """Save the row and journal who repaired what."""
         super().save_model(request, obj, form, change)
         journal.record(
@@ -110,12 +111,13 @@ class PersonAdmin(MatrixAdmin):
     list_display = ("username", "roles", "is_active", "last_login")
     search_fields = ("username", "email")
 
-    def save_model(self, request: HttpRequest, obj: Person, form: forms.ModelForm[Any], change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Model, form: forms.Form, change: bool) -> None:
         """Save through the actions where there is one."""
+        assert isinstance(obj, Person)  # noqa: S101 - what this admin is registered for
         if not change:
             obj.set_unusable_password()
         elif "roles" in form.changed_data:
-            actions.set_roles(person=obj, roles=obj.roles, by=_actor(request))
+            actions.set_roles(person=obj, roles=[Role(role) for role in obj.roles], by=_actor(request))
         if change and "is_active" in form.changed_data:
             actions.set_active(person=obj, active=obj.is_active, by=_actor(request))
         super().save_model(request, obj, form, change)
@@ -226,4 +228,4 @@ class JournalSealAdmin(MatrixAdmin):
     ordering = ("-id",)
 
 
-admin.site.unregister(auth_admin.Group)  # rights come from the matrix
+admin.site.unregister(Group)  # rights come from the matrix

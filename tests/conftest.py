@@ -1,0 +1,21 @@
+"""What every test may rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pgtrigger
+import pytest
+from django.test import TransactionTestCase
+
+
+@pytest.fixture(scope="session", autouse=True)
+def append_only_tables_are_emptied_between_tests() -> None:
+    """Let a test run, and nobody else, empty the tables that the database keeps append-only."""
+    empty = TransactionTestCase._fixture_teardown
+
+    def emptied(case: Any) -> None:
+        with pgtrigger.ignore():
+            empty(case)
+
+    TransactionTestCase._fixture_teardown = emptied
