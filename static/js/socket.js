@@ -3,6 +3,7 @@ const HANDSHAKE_MS = 5000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 20000;
 const SIGNED_OUT = 4401;
+const NOT_ALLOWED = 4403;
 
 export class Socket {
   #address;
@@ -64,6 +65,7 @@ export class Socket {
       if (this.#socket !== socket) return;
       this.#socket = null;
       if (event.code === SIGNED_OUT) location.reload();
+      else if (event.code === NOT_ALLOWED) this.paused = true;
       else this.#wait();
     };
   }
