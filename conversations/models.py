@@ -11,6 +11,8 @@ from django.db.models.functions import Now
 
 from conversations.states import (
     DELIVERY,
+    INBOUND,
+    SESSION,
     TURN,
     Author,
     BusyMode,
@@ -84,6 +86,7 @@ class Session(models.Model):
                 fields=["conversation"], condition=Q(state="open"), name="one_open_session_per_conversation"
             )
         ]
+        triggers = [steps_trigger(SESSION)]
 
     def __str__(self) -> str:
         return f"session {self.provider_session_id} of conversation {self.conversation_id}"
@@ -176,6 +179,7 @@ class InboundMessage(models.Model):
             ),
         ]
         indexes = [models.Index(fields=["received_at"], condition=Q(state="received"), name="inbound_waiting")]
+        triggers = [steps_trigger(INBOUND)]
 
     def __str__(self) -> str:
         return f"{self.account} {self.event_id}"

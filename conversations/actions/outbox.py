@@ -105,7 +105,8 @@ def _held(accounts: list[str]) -> list[str]:
 def delivery_receipt(*, delivery_id: int, receipt: str) -> None:
     """Keep the platform's receipt of one part, so that a later attempt goes on with the part that is missing."""
     delivery = Delivery.objects.select_for_update().get(pk=delivery_id)
-    Delivery.objects.filter(pk=delivery_id).update(receipts=[*delivery.receipts, receipt])
+    if receipt not in delivery.receipts:  # told twice when the first commit was not seen
+        Delivery.objects.filter(pk=delivery_id).update(receipts=[*delivery.receipts, receipt])
 
 
 def delivered(*, delivery_id: int, receipts: list[str], by: Actor) -> Delivery:

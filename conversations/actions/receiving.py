@@ -30,18 +30,19 @@ class Received:
     duplicate: bool
 
 
-def receive(message: UnifiedMessage, *, by: Actor) -> Received:
+def receive(message: UnifiedMessage, *, by: Actor, refusal: Refused | None = None) -> Received:
     """Store `message` in one short transaction and return its row.
 
     The same event again returns the first row. The same `event_id` with another body raises StateConflict: nothing is stored.
-    A text no bot could answer is stored as refused, with its reason, and the sender is told.
+    A text no bot could answer is stored as refused, with its reason, and the sender is told; so is any message for which the
+    adapter gives a `refusal`, because its content (a sticker, an edit) cannot be carried.
     """
     digest = digest_of(message)
     try:
         with transaction.atomic():
             row = _insert(message, digest)
             journal.record(events.RECEIVED, by=by, subject=("inbound_message", row.pk), account=row.account)
-            _refuse_unusable(row, message.text)
+            _refuse_unusable(row, message.text, refusal)
     except IntegrityError:
         return _known(message, digest)
     return Received(row.pk, row.uuid, duplicate=False)
@@ -95,9 +96,11 @@ def _known(message: UnifiedMessage, digest: str) -> Received:
     return Received(row.pk, row.uuid, duplicate=True)
 
 
-def _refuse_unusable(row: InboundMessage, original: str) -> None:
-    """Turn the fresh row into a stored, explained refusal when its text cannot be answered."""
+def _refuse_unusable(row: InboundMessage, original: str, refusal: Refused | None) -> None:
+    """Turn the fresh row into a stored, explained refusal when it cannot be answered."""
     try:
+        if refusal:
+            raise refusal
         check_text(original)
-    except Refused as refusal:
-        refuse(row, refusal, gate=Gate.INTAKE)
+    except Refused as unusable:
+        refuse(row, unusable, gate=Gate.INTAKE)

@@ -89,6 +89,7 @@ for _secret in (ANTHROPIC_API_KEY, *FLEET_TELEGRAM_TOKENS.values()):
 
 # --- Django -----------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
+    "daphne",
     "fleet.kernel",
     "identities",
     "governance",
@@ -105,7 +106,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
-    "daphne",
     "channels",
     "rest_framework",
     "drf_spectacular",
