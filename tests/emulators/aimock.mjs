@@ -1,16 +1,14 @@
 // Starts aimock on a free loopback port, says where, and ends with its parent (when stdin closes).
-// Fixtures come over aimock's own control API; each is picked by the X-AIMock-Context header that ModelEmulator sets.
+// Fixtures come over aimock's own control API; ModelFront picks one by the X-AIMock-Context header, or asks for an echo.
 import { LLMock } from "@copilotkit/aimock";
 
-const REMINDERS = /<system-reminder>[\s\S]*?<\/system-reminder>\s*/g;
-
-function echo(request) {
-  const said = request.messages.filter((message) => message.role === "user").at(-1)?.content ?? "";
-  return { content: `You said: ${said.replace(REMINDERS, "").trim().slice(0, 500)}` };
-}
+const ECHO = "echo ";
 
 const mock = new LLMock({ host: "127.0.0.1", port: 0, logLevel: "silent", journalMaxEntries: 1 });
-mock.on({ predicate: (request) => request._context === undefined }, echo);
+mock.on(
+  { predicate: (request) => request._context?.startsWith(ECHO) },
+  (request) => ({ content: `You said: ${decodeURIComponent(request._context.slice(ECHO.length))}` }),
+);
 console.log(await mock.start());
 process.stdin.resume();
 process.stdin.on("end", () => process.exit(0));

@@ -12,12 +12,12 @@ message; a rule never matches a request that brings tool results unless it was m
 import json
 import threading
 import time
-import urllib.request
 from typing import Any, Self
 
 from tests.emulators import node
 from tests.emulators.background import BackgroundServer
 from tests.emulators.gate import Gate
+from tests.emulators.loopback import post
 from tests.emulators.model_front import ModelFront
 from tests.emulators.model_rules import Match, ModelRequest, Rule, Usage
 
@@ -97,7 +97,9 @@ class ModelEmulator:
         asking = Rule(match, **rule)
         call = {"id": f"toolu_{asking.name}", "name": tool, "arguments": json.dumps(arguments)}
         asking.fixture = self._fixture({"toolCalls": [call]})
-        self._add(Rule(lambda request: call["id"] in request.tool_results, fixture=self._fixture({"content": then})))
+        answering = Rule(lambda request: call["id"] in request.tool_results, usage=asking.usage)
+        answering.fixture = self._fixture({"content": then})
+        self._add(answering)
         return self._add(asking)
 
     def fail(
@@ -147,7 +149,7 @@ class ModelEmulator:
         rule.latency = rule.latency or self.latency
         if rule.fixture:
             fixture = {"match": {"context": rule.name}, **rule.fixture}
-            _post(f"{self._upstream}/__aimock/fixtures", {"fixtures": [fixture]})
+            post(f"{self._upstream}/__aimock/fixtures", {"fixtures": [fixture]})
         with self._lock:
             self._rules.insert(0, rule)
         return rule
@@ -159,9 +161,3 @@ class ModelEmulator:
                 rule.use()
                 return rule
         return Rule("", latency=self.latency)
-
-
-def _post(url: str, data: dict[str, Any]) -> None:
-    request = urllib.request.Request(url, json.dumps(data).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        answer.read()

@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 from aiohttp import web
@@ -51,8 +52,7 @@ class ModelFront:
 
     async def _reply(self, request: web.Request, asked: ModelRequest, rule: Rule) -> web.StreamResponse:
         headers = {name: value for name, value in asked.headers.items() if name.lower() not in HOP_BY_HOP}
-        if rule.fixture:
-            headers[CONTEXT] = rule.name
+        headers[CONTEXT] = rule.name if rule.fixture else f"echo {quote(asked.said[:500])}"
         url = self._upstream + asked.path
         async with self._client.request(asked.method, url, data=asked.body, headers=headers) as answer:
             if answer.content_type == "text/event-stream":

@@ -85,9 +85,9 @@ class ModelRequest:
 
     @property
     def said(self) -> str:
-        """Text of the last user message, without the reminders that the CLI adds."""
-        texts = [block.get("text", "") for block in self._last_blocks() if block.get("type") == "text"]
-        return REMINDERS.sub("", "\n".join(texts)).strip()
+        """What was said last: the last text of the last user message that is not a reminder added by the CLI."""
+        texts = (REMINDERS.sub("", block.get("text", "")).strip() for block in reversed(self._last_blocks()))
+        return next((text for text in texts if text), "")
 
     @property
     def tool_results(self) -> dict[str, Any]:
