@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import structlog
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.template import TemplateDoesNotExist
 from django.template.loader import render_to_string
 from django.utils.deprecation import MiddlewareMixin
+from django.views import defaults
 from psycopg_pool import PoolTimeout
 
-from fleet.kernel.exceptions import FleetError, Unavailable
+from fleet.kernel.exceptions import FleetError, Invalid, NotFound, Refused, Unavailable
 
 log = structlog.get_logger(__name__)
-_PROGRAM_PATHS = ("/api/", "/message", "/healthz", "/readyz", "/metrics")
+_PROGRAM_PATHS = ("/message", "/healthz", "/readyz", "/metrics")
 _PAGE = "errors/fleet_error.html"
+
+
+class BodyTooLarge(FleetError):
+    """The body is longer than anything that is read here."""
+
+    status = 413
+    code = "too_long"
 
 
 class FleetErrorMiddleware(MiddlewareMixin):
@@ -38,12 +48,15 @@ def explain(exception: Exception) -> FleetError | None:
             next_step="Try again in a few seconds. Nothing that was accepted is lost.",
             code="database_away",
         )
+    if isinstance(exception, RequestDataTooBig):
+        most = (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0) // 1024
+        return BodyTooLarge("The request is too long.", why=f"At most {most} kB are read.", next_step="Send less.")
     return None
 
 
 def wants_json(request: HttpRequest) -> bool:
     """Return whether a program asks, by the address it asks for."""
-    return request.path.startswith(_PROGRAM_PATHS)
+    return request.path.startswith("/api/") or request.path in _PROGRAM_PATHS
 
 
 def answer(request: HttpRequest, error: FleetError) -> HttpResponse:
@@ -62,3 +75,34 @@ def _page(request: HttpRequest, error: FleetError) -> HttpResponse:
         return HttpResponse(render_to_string(_PAGE, {"error": error}, request), status=error.status)
     except (TemplateDoesNotExist, OperationalError, InterfaceError):
         return HttpResponse(error.sentence, status=error.status, content_type="text/plain; charset=utf-8")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer a request that Django itself could not read (handler400)."""
+    if wants_json(request):
+        return answer(request, Invalid("The request was not understood.", next_step="See /api/schema/ for the format."))
+    return defaults.bad_request(request, exception)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer a request that Django itself refused (handler403)."""
+    if wants_json(request):
+        return answer(request, Refused("You may not do this.", next_step="Sign in again."))
+    return defaults.permission_denied(request, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer for an address that leads nowhere (handler404)."""
+    if wants_json(request):
+        return answer(request, NotFound("There is nothing at this address.", next_step="See /api/schema/."))
+    return defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """Answer when nobody can explain what happened (handler500); the traceback is in the log."""
+    if wants_json(request):
+        error = FleetError(
+            "Fleet made a mistake.", why="It is written down in its log.", next_step="Try again; then tell an operator."
+        )
+        return answer(request, error)
+    return defaults.server_error(request)

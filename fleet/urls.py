@@ -10,3 +10,8 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("fleet.console.urls")),
 ]
+
+handler400 = "fleet.errors.bad_request"
+handler403 = "fleet.errors.permission_denied"
+handler404 = "fleet.errors.not_found"
+handler500 = "fleet.errors.server_error"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from identities.models import AccessToken, Person
 
 _SCHEME = "bearer"
+CHALLENGE = 'Bearer realm="fleet"'
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -32,4 +33,4 @@ class TokenAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge of a 401."""
-        return 'Bearer realm="fleet"'
+        return CHALLENGE

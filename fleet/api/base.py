@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
-from django.conf import settings
 from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
@@ -21,28 +19,22 @@ from fleet.kernel.exceptions import FleetError, Invalid
 from identities.models import AccessToken, Person
 
 
-class BodyTooLarge(FleetError):
-    """The body is longer than any message may be."""
+class LengthRequired(FleetError):
+    """A body came in chunks, and nobody said how long it is."""
 
-    status = 413
-    code = "too_long"
+    status = 411
+    code = "length_required"
 
 
-class BoundedJSON(JSONParser):
-    """JSON up to `DATA_UPLOAD_MAX_MEMORY_SIZE` bytes, whatever the Content-Length says."""
+class StrictJSON(JSONParser):
+    """JSON in UTF-8, whatever the request says about its encoding; too deep a nesting is an error and not a crash."""
 
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Return the object in the body; BodyTooLarge, or ParseError for anything that is not JSON in UTF-8."""
-        limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        body = stream.read(limit + 1)
-        if len(body) > limit:
-            raise BodyTooLarge(
-                "The body is too long.", why=f"At most {limit // 1024} kB are read.", next_step="Send a shorter one."
-            )
+        """Return the body's value; ParseError for anything that is not JSON in UTF-8."""
         try:
-            return super().parse(io.BytesIO(body), media_type, {**(parser_context or {}), "encoding": "utf-8"})
+            return super().parse(stream, media_type, {**(parser_context or {}), "encoding": "utf-8"})
         except RecursionError:
             raise ParseError("It is nested too deeply.") from None
 
@@ -61,7 +53,7 @@ class AlwaysJSON(DefaultContentNegotiation):
 class ApiView(APIView):
     """The base of every view here."""
 
-    parser_classes = [BoundedJSON]
+    parser_classes = [StrictJSON]
     content_negotiation_class = AlwaysJSON
 
 
@@ -90,6 +82,13 @@ def checked(serializer: type[Serializer[Any]], data: Any) -> dict[str, Any]:
     form.is_valid(raise_exception=True)
     fields: dict[str, Any] = form.validated_data
     return fields
+
+
+def body_of(request: Request, serializer: type[Serializer[Any]]) -> dict[str, Any]:
+    """Return the fields of the request's body; ParseError, ValidationError or LengthRequired when it cannot be used."""
+    if "Content-Length" not in request.headers and "Transfer-Encoding" in request.headers:
+        raise LengthRequired("The body has no length.", next_step="Send it with a Content-Length and not in chunks.")
+    return checked(serializer, request.data)
 
 
 def page_of(request: Request) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from fleet.api.authentication import CHALLENGE
 from fleet.errors import explain
 from fleet.kernel.exceptions import FleetError, NotFound
 
@@ -30,6 +31,8 @@ STATUS_OF: dict[str, int] = {
     "spent": 429,
     "no_provider": 503,
 }
+
+_HEADERS = {401: {"WWW-Authenticate": CHALLENGE}, 503: {"Retry-After": "5"}}
 
 _WORDS: dict[type[exceptions.APIException], tuple[str, str, str]] = {
     exceptions.NotAuthenticated: (
@@ -61,7 +64,7 @@ def answer(exception: Exception, context: dict[str, Any]) -> Response | None:
         exception = NotFound("There is nothing at this address.", next_step=SCHEMA)
     error = explain(exception)
     if error is not None:
-        return Response(error.as_dict(), status=status_of(error), headers=_retry(status_of(error)))
+        return Response(error.as_dict(), status=status_of(error), headers=_HEADERS.get(status_of(error)))
     if isinstance(exception, exceptions.ValidationError):
         return Response(_validation(exception), status=400)
     if isinstance(exception, exceptions.APIException):
@@ -72,9 +75,7 @@ def answer(exception: Exception, context: dict[str, Any]) -> Response | None:
 def _from_framework(exception: exceptions.APIException) -> Response:
     code, what, next_step = _WORDS.get(type(exception), ("error", "The request was not understood.", SCHEMA))
     error = FleetError(what, why=str(exception.detail), next_step=next_step, code=code)
-    challenge = getattr(exception, "auth_header", None)
-    headers = {"WWW-Authenticate": challenge} if challenge else None
-    return Response(error.as_dict(), status=exception.status_code, headers=headers)
+    return Response(error.as_dict(), status=exception.status_code, headers=_HEADERS.get(exception.status_code))
 
 
 def _validation(exception: exceptions.ValidationError) -> dict[str, str]:
@@ -92,7 +93,3 @@ def _lines(detail: Any, name: str = "") -> Iterator[str]:
             yield from _lines(value, name)
     else:
         yield f"{name}: {detail}" if name and name != "non_field_errors" else str(detail)
-
-
-def _retry(status: int) -> dict[str, str] | None:
-    return {"Retry-After": "5"} if status == 503 else None

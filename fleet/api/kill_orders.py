@@ -6,7 +6,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fleet.api.base import ApiView, actor_of, checked, whole_number
+from fleet.api.base import ApiView, actor_of, body_of, whole_number
 from fleet.api.serializers import (
     ErrorSerializer,
     KillOrderSerializer,
@@ -36,7 +36,7 @@ class KillOrders(ApiView):
     @extend_schema(operation_id="stop", request=StopSerializer, responses={201: KillReceiptSerializer, **_ERRORS})
     def post(self, request: Request) -> Response:
         """Give an order: it is in force when this answers; its receipt fills up as processes, queues and channels fall silent."""
-        wanted = checked(StopSerializer, request.data)
+        wanted = body_of(request, StopSerializer)
         _check_target(wanted["scope"], wanted["scope_id"])
         order = actions.stop(**wanted, by=actor_of(request))
         return Response(_receipt(order.pk), status=201)
@@ -59,7 +59,7 @@ class KillOrderLift(ApiView):
     )
     def post(self, request: Request, order_id: int) -> Response:
         """Let work start again."""
-        reason = checked(ReasonSerializer, request.data)["reason"]
+        reason = body_of(request, ReasonSerializer)["reason"]
         actions.lift(order=_order(order_id), reason=reason, by=actor_of(request))
         return Response(_receipt(order_id))
 

@@ -16,7 +16,7 @@ from conversations.actions import Intake, Received
 from conversations.models import Turn
 from conversations.ports import STORED_PLATFORMS, UnifiedMessage, platform_of
 from conversations.states import TURN, TurnState
-from fleet.api.base import ApiView, actor_of, checked, gateway_of, person_of
+from fleet.api.base import ApiView, actor_of, body_of, checked, gateway_of, person_of
 from fleet.api.errors import status_of
 from fleet.api.serializers import (
     AcceptedSerializer,
@@ -59,7 +59,7 @@ class Messages(ApiView):
     def post(self, request: Request) -> Response:
         """Take the message in and answer with its turn."""
         seconds = checked(WaitSerializer, request.query_params.dict())["wait"]
-        body = checked(MessageSerializer, request.data)
+        body = body_of(request, MessageSerializer)
         key = _key(request, body)
         gateway = gateway_of(request)
         message = _from_gateway(gateway, body, key) if gateway else _from_person(person_of(request), body, key)

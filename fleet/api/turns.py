@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from conversations import actions, queries
 from conversations.models import Turn
 from fleet.api import sse
-from fleet.api.base import ApiView, actor_of, checked, gateway_of, person_of, whole_number
+from fleet.api.base import ApiView, actor_of, body_of, gateway_of, person_of, whole_number
 from fleet.api.serializers import ErrorSerializer, OptionalReasonSerializer, TurnSerializer
 from fleet.kernel.exceptions import NotFound, Refused
 from identities.permissions import Permission
@@ -90,6 +90,6 @@ class TurnStop(ApiView):
                 next_step="Ask an operator.",
                 code="no_right",
             )
-        reason = checked(OptionalReasonSerializer, request.data)["reason"] or f"stopped by {person.get_username()}"
+        reason = body_of(request, OptionalReasonSerializer)["reason"] or f"stopped by {person.get_username()}"
         actions.stop_turn(turn_id=turn.pk, by=actor_of(request), reason=reason)
         return Response(TurnSerializer(readable_turn(request, turn_id)).data, status=202)

@@ -130,6 +130,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "fleet.permissions.MatrixMiddleware",
     "fleet.errors.FleetErrorMiddleware",
 ]
 ROOT_URLCONF = "fleet.urls"
