@@ -65,10 +65,10 @@ WITH heads AS (
     ORDER BY account, chat_id, (state = 'sending') DESC, id
 ), due AS MATERIALIZED (
     SELECT d.id FROM conversations_delivery d JOIN heads h ON h.id = d.id
-    WHERE d.state = 'pending' AND d.not_before <= now()
+    WHERE d.state = 'pending' AND d.not_before <= statement_timestamp()
     ORDER BY d.id LIMIT %s FOR UPDATE OF d SKIP LOCKED
 )
-UPDATE conversations_delivery SET state = 'sending', attempts = attempts + 1, sending_since = now()
+UPDATE conversations_delivery SET state = 'sending', attempts = attempts + 1, sending_since = statement_timestamp()
 WHERE id IN (SELECT id FROM due) AND state = 'pending' RETURNING id
 """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import uuid
 from typing import Any
 
 from conversations import actions
@@ -55,9 +54,7 @@ def claimed(turn: Turn) -> Execution:
     facts = ProcessFacts(pid=os.getpid(), started_at=1.0, host="here", boot_id="boot")
     worker = execution_actions.register_worker(process=facts, slots=4, by=WORKER)
     execution = Turn.objects.get(pk=turn.pk).execution
-    taken = execution_actions.claim(
-        execution_id=execution.pk, epoch=execution.epoch, worker_id=worker.pk, by=WORKER
-    )
+    taken = execution_actions.claim(execution_id=execution.pk, epoch=execution.epoch, worker_id=worker.pk, by=WORKER)
     assert taken is not None
     return taken
 
@@ -90,8 +87,3 @@ def operator(username: str = "eva") -> Person:
 def bot(slug: str = "ada", **fields: Any) -> Identity:
     """An active bot."""
     return Identity.objects.create(slug=slug, name=slug.capitalize(), state="active", **fields)
-
-
-def fresh_uuid() -> str:
-    """A key nobody has used."""
-    return str(uuid.uuid4())

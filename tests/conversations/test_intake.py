@@ -9,7 +9,7 @@ from conversations.models import Conversation, Delivery, InboundMessage, Message
 from execution.models import Execution
 from governance.models import GateDecision
 from identities import actions as identity_actions
-from identities.models import ChatAccount, Person
+from identities.models import ChatAccount, Identity, Person
 from tests.conversations.scenes import GATEWAY, answer, bot, message, operator, running, say, turn_of
 
 
@@ -44,11 +44,11 @@ def test_an_unknown_bot_is_refused(eva):
 
 
 @pytest.mark.parametrize("state", ["draft", "paused", "retired"])
-def test_a_bot_that_takes_no_messages_says_so(eva, ada, state):
-    type(ada).objects.filter(pk=ada.pk).update(state=state)
-    turn = turn_of(say("Hello"))
+def test_a_bot_that_takes_no_messages_says_so(eva, state):
+    Identity.objects.create(slug="zoe", name="Zoe", state=state)
+    turn = turn_of(say("Hello", identity_slug="zoe"))
     assert (turn.state, turn.execution) == ("refused", None)
-    assert "Ada" in turn.sentence and turn.next_step
+    assert "Zoe" in turn.sentence and turn.next_step
 
 
 def test_a_person_without_the_right_to_talk_is_refused(ada):
@@ -129,4 +129,3 @@ def test_the_sweep_finds_a_message_that_was_stored_and_then_forgotten(eva, monke
     monkeypatch.setattr("conversations.actions.sweeping.LEFT_LYING", dt.timedelta(seconds=-1))
     actions.sweep()
     assert InboundMessage.objects.get(pk=received.inbound_id).state == "taken"
-

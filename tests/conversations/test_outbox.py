@@ -16,7 +16,9 @@ pytestmark = pytest.mark.django_db
 SENDER = Actor.system("gateway:telegram")
 
 
-def put(text: str = "Good day.", *, chat: str = "501", account: str = "telegram:ada", kind=DeliveryKind.ANSWER) -> Delivery:
+def put(
+    text: str = "Good day.", *, chat: str = "501", account: str = "telegram:ada", kind=DeliveryKind.ANSWER
+) -> Delivery:
     return actions.deliver(account=account, chat_id=chat, kind=kind, text=text, by=SENDER)
 
 
