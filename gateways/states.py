@@ -31,8 +31,8 @@ ACCOUNT = Machine(
         AccountState.OFF: (AccountState.ACTIVE,),
     },
     meaning={
-        AccountState.ACTIVE: "polled by whoever holds its lease",
-        AccountState.REJECTED: "the platform refused the token; waits for a new one",
+        AccountState.ACTIVE: "served by whichever gateway process holds the lease of its token",
+        AccountState.REJECTED: "the platform refused the token; waits for a new one, or for another try",
         AccountState.OFF: "switched off by an operator",
     },
 )

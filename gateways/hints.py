@@ -1,0 +1,43 @@
+"""Listening to live hints from asyncio code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from channels.layers import get_channel_layer
+
+from fleet.kernel import live
+
+log = structlog.get_logger(__name__)
+RETRY_SECONDS = 1.0
+
+
+async def listen(*topics: str, heard: Callable[[dict[str, Any]], None]) -> None:
+    """Call `heard` with every hint about `topics` until cancelled.
+
+    Hints are lost while Redis is away, and nothing tells so: whoever listens must also look by itself now and then.
+    """
+    while True:
+        try:
+            await _listen(topics, heard)
+        except Exception as error:
+            log.debug("hints.away", topics=topics, error=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _listen(topics: tuple[str, ...], heard: Callable[[dict[str, Any]], None]) -> None:
+    layer = get_channel_layer()  # type: ignore[no-untyped-call]
+    channel = await layer.new_channel()
+    try:
+        for topic in topics:
+            await layer.group_add(live.group(topic), channel)
+        while True:
+            heard(await layer.receive(channel))
+    finally:
+        for topic in topics:
+            with contextlib.suppress(Exception):
+                await layer.group_discard(live.group(topic), channel)

@@ -1,0 +1,1 @@
+"""Telegram: long polling in, the outbox out. See README.md."""

@@ -1,0 +1,1 @@
+"""Web chat and the console's live hints over WebSockets. See README.md."""
