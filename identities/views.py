@@ -35,5 +35,6 @@ def use_link(request: HttpRequest, token: str) -> HttpResponse:
 
 def _page(request: HttpRequest, context: dict[str, object], *, status: int) -> HttpResponse:
     response = render(request, TEMPLATE, context, status=status)
-    response["Referrer-Policy"] = "no-referrer"  # the address is a key
+    # The address is a key, so no other page learns it. Not "no-referrer": browsers then send the form with "Origin: null".
+    response["Referrer-Policy"] = "strict-origin"
     return response
