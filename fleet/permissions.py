@@ -54,7 +54,7 @@ ROUTES: dict[str, Rule] = {
     "api:messages": Rule(Permission.BOT_TALK, gateway=True),
     "api:turn": Rule(Permission.SIGNED_IN, gateway=True),
     "api:turn-events": Rule(Permission.SIGNED_IN, gateway=True),
-    "api:turn-stop": Rule(Permission.BOT_TALK),
+    "api:turn-stop": Rule(Permission.BOT_TALK),  # one's own turn, or anybody's with the right to: the view asks
     "api:conversations": SIGNED_IN,
     "api:conversation": SIGNED_IN,
     "api:conversation-messages": SIGNED_IN,
@@ -62,19 +62,6 @@ ROUTES: dict[str, Rule] = {
     "api:kill-orders": Rule(Permission.FLEET_VIEW, write=Permission.FLEET_STOP),
     "api:kill-order": VIEW,
     "api:kill-order-lift": Rule(Permission.FLEET_RESUME),
-    # the console
-    "console:*": VIEW,
-    "console:chat_new": Rule(Permission.BOT_TALK),
-    "console:messages": Rule(Permission.FLEET_VIEW, write=Permission.BOT_TALK),
-    "console:stop_turn": SIGNED_IN,  # one's own turn, or anybody's with the right to: the view asks
-    "console:stop": Rule(Permission.FLEET_STOP),
-    "console:resume": Rule(Permission.FLEET_RESUME),
-    "console:account": SIGNED_IN,
-    "console:pair": SIGNED_IN,
-    "console:make_token": SIGNED_IN,
-    "console:revoke_token": SIGNED_IN,
-    "console:preferences": SIGNED_IN,
-    "console:gateway_token": Rule(Permission.GATEWAY_EDIT),
     # reading about the API
     "api:schema": SIGNED_IN,
     "api:docs": SIGNED_IN,
@@ -89,7 +76,7 @@ ROUTES: dict[str, Rule] = {
     "console:conversation": VIEW,
     "console:messages": Rule(Permission.FLEET_VIEW, write=Permission.BOT_TALK),
     "console:message": VIEW,
-    "console:stop_turn": Rule(Permission.BOT_TALK),
+    "console:stop_turn": Rule(Permission.BOT_TALK),  # likewise
     "console:kill_switch": VIEW,
     "console:kill_badge": VIEW,
     "console:stop_receipt": VIEW,
