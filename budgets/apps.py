@@ -8,3 +8,7 @@ class BudgetsConfig(AppConfig):
 
     name = "budgets"
     verbose_name = "Budgets"
+
+    def ready(self) -> None:
+        """Subscribe to what happens below."""
+        from budgets import receivers  # noqa: F401

@@ -1,0 +1,13 @@
+"""Names of what can happen to budgets, prices and reservations."""
+
+BUDGET_CREATED = "budgets.budget.created"
+BUDGET_CHANGED = "budgets.budget.changed"
+ALERT_RAISED = "budgets.alert.raised"
+PRICES_IMPORTED = "budgets.prices.imported"
+PRICE_MISSING = "budgets.price.missing"
+RESERVATION_HELD = "budgets.reservation.held"
+RESERVATION_TOPPED_UP = "budgets.reservation.topped_up"
+RESERVATION_OVERRAN = "budgets.reservation.overran"
+RESERVATION_UNCERTAIN = "budgets.reservation.uncertain"
+RESERVATION_SETTLED = "budgets.reservation.settled"
+RESERVATION_RELEASED = "budgets.reservation.released"
