@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 def survive(write: Callable[[], Result], *, seconds: float, pause: float = 0.5) -> Result:
     """Call `write` until the database answers, for at most `seconds`; then the last error is raised.
 
-    Only for work that may be repeated: a guarded update, or an insert under a unique key. Must not be used inside a transaction.
+    Only for work that may be repeated: a guarded update, or an insert under a unique key. Never inside a transaction.
     """
     give_up = time.monotonic() + seconds
     while True:

@@ -16,7 +16,7 @@ from fleet.kernel.actors import Actor
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened: `name` is `<app>.<noun>.<past verb>`, the subject is text so that nobody needs to know it."""
+    """Something that happened: `name` is `<app>.<noun>.<past verb>`; the subject is text, so nobody needs to know it."""
 
     name: str
     by: Actor

@@ -1,7 +1,8 @@
 """The journal: every change of state leaves one row, and the rows are chained by hash.
 
 Rows are inserted without any lock; one sealer links them afterwards, in the order of their transactions, once no older
-transaction can still commit. A fork of the chain is impossible (`previous_hash` is unique) and a changed row is found by `verify`.
+transaction can still commit. A fork of the chain is impossible (`previous_hash` is unique), and `verify` finds every row that
+was changed, taken out or put in between. What it cannot see is a tail cut off together with its seals.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ _SEALER_LOCK = 0x466C656574  # "Fleet": one sealer at a time
 def record(event: str, *, by: Actor, subject: tuple[str, object], **details: Any) -> JournalEntry:
     """Write the journal row of one change and publish it to subscribers, in the caller's transaction.
 
-    `event` is `<app>.<noun>.<past verb>`, `subject` is (kind, id), `details` must be plain JSON without secrets.
+    `event` is `<app>.<noun>.<past verb>`, `subject` is (kind, id), `details` must be plain JSON without secrets; whole numbers
+    beyond 2^53 have no canonical form and raise rfc8785.CanonicalizationError.
     """
+    rfc8785.dumps(details)  # now, while the caller can be told: an entry that cannot be sealed would block the chain
     kind, identifier = subject
     entry = JournalEntry.objects.create(
         event=event,
@@ -98,13 +101,31 @@ class ChainFault:
 
 def verify() -> Iterator[ChainFault]:
     """Yield every fault of the chain, in order; nothing when the journal is whole."""
-    previous = GENESIS
-    for link in JournalSeal.objects.order_by("pk").iterator(chunk_size=1000):
-        entry = JournalEntry.objects.filter(pk=link.entry_id).first()
-        if entry is None:
-            yield ChainFault(link.pk, link.entry_id, "The sealed entry is gone.")
-        elif digest(entry, link.previous_hash) != link.hash:
-            yield ChainFault(link.pk, link.entry_id, "The entry is not what was sealed.")
-        if link.previous_hash != previous:
-            yield ChainFault(link.pk, link.entry_id, "The seal does not continue the one before it.")
-        previous = link.hash
+    previous, position = GENESIS, 0
+    while links := list(JournalSeal.objects.filter(pk__gt=position).order_by("pk")[:1000]):
+        entries = JournalEntry.objects.in_bulk([link.entry_id for link in links])
+        for link in links:
+            yield from _faults(link, entries.get(link.entry_id), previous)
+            previous, position = link.hash, link.pk
+    yield from _put_in_between(position)
+
+
+def _faults(link: JournalSeal, entry: JournalEntry | None, previous: str) -> Iterator[ChainFault]:
+    if entry is None:
+        yield ChainFault(link.pk, link.entry_id, "The sealed entry is gone.")
+    elif digest(entry, link.previous_hash) != link.hash:
+        yield ChainFault(link.pk, link.entry_id, "The entry is not what was sealed.")
+    if link.previous_hash != previous:
+        yield ChainFault(link.pk, link.entry_id, "The seal does not continue the one before it.")
+
+
+def _put_in_between(position: int) -> Iterator[ChainFault]:
+    """Yield entries without a seal that pretend to be older than the last sealed one."""
+    slipped = JournalEntry.objects.raw(
+        "SELECT entry.id FROM kernel_journalentry AS entry, kernel_journalseal AS last"
+        " WHERE last.id = %s AND (entry.transaction, entry.id) < (last.transaction, last.entry_id)"
+        " AND NOT EXISTS (SELECT 1 FROM kernel_journalseal AS seal WHERE seal.entry_id = entry.id) ORDER BY entry.id",
+        [position],
+    )
+    for entry in slipped:
+        yield ChainFault(position, entry.pk, "The entry was put in behind entries that were sealed already.")

@@ -1,4 +1,4 @@
-"""Live hints: "this changed, look again". They carry no truth, may be lost, and never delay or fail the change itself."""
+"""Live hints: "this changed, look again". They carry no truth, may be lost, and never delay or fail the change."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Secrets at rest: Tink AEAD with the place of storage as associated data, so a ciphertext moved elsewhere does not open."""
+"""Secrets at rest: Tink AEAD with the place of storage as associated data: moved elsewhere, a ciphertext stays shut."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from functools import cache
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def _create(path: Path) -> None:
     handle = tink.new_keyset_handle(aead.aead_key_templates.AES256_GCM)
     text = tink.json_proto_keyset_format.serialize(handle, secret_key_access.TOKEN)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_suffix(f".{os.getpid()}")
+    draft = path.with_suffix(f".{secrets.token_hex(8)}")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - mode at creation
         file.write(text)
     try:

@@ -54,7 +54,8 @@ def move(
     """Move `row` to the state `to`, set `fields` with it, and write the journal row `event`.
 
     The UPDATE matches the state the caller has seen (and `guard`, e.g. epoch and owner); if it changes no row somebody was
-    faster and StateConflict is raised, with nothing written. Expressions are allowed in `fields`; read the row again to see them.
+    faster and StateConflict is raised, with nothing written. Expressions are allowed in `fields`: refresh the row to see
+    their values.
     """
     source: str = row.state  # type: ignore[attr-defined]
     if not machine.allows(source, to):
