@@ -8,6 +8,8 @@ import pgtrigger
 import pytest
 from django.test import TransactionTestCase
 
+pytest_plugins = ["tests.emulators.plugin"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def append_only_tables_are_emptied_between_tests() -> None:

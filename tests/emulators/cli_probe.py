@@ -11,7 +11,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -55,6 +55,7 @@ def environment(url: str, home: Path, **more: str) -> dict[str, str]:
         "HOME": str(home),
         "LANG": "C.UTF-8",
         "CLAUDE_CONFIG_DIR": str(home / "claude"),
+        "CLAUDE_CODE_TMPDIR": str(home / "tmp"),
         "ANTHROPIC_API_KEY": "sk-ant-not-a-key",
         "ANTHROPIC_BASE_URL": url,
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -77,9 +78,12 @@ class BareCli:
         model: str = "claude-sonnet-4-5",
         arguments: Sequence[str] = (),
         variables: dict[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._command = [str(CLI), *ARGUMENTS, "--system-prompt", system_prompt, "--model", model, *arguments]
         self._environment = environment(url, home, **(variables or {}))
+        self._pass_fds = pass_fds
+        (home / "tmp").mkdir(exist_ok=True)
         self._cwd = cwd
         self.stderr = b""
 
@@ -93,6 +97,7 @@ class BareCli:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=LONGEST_LINE,
+            pass_fds=self._pass_fds,
         )
         self._reading_stderr = asyncio.create_task(self._read_stderr())
         await self.control({"subtype": "initialize", "hooks": None})
@@ -130,8 +135,14 @@ class BareCli:
 
     async def finish(self, turn: Turn) -> Turn:
         """Read until the result, or until the process ends."""
-        while not turn.result and (message := await self._read()) is not None:
+        return await self.read_until(turn, lambda message: message["type"] == "result")
+
+    async def read_until(self, turn: Turn, reached: Callable[[dict[str, Any]], bool]) -> Turn:
+        """Read up to the first message that `reached` accepts, or until the process ends."""
+        while (message := await self._read()) is not None:
             turn.note(message)
+            if reached(message):
+                break
         return turn
 
     async def control(self, request: dict[str, Any]) -> list[dict[str, Any]]:
