@@ -39,7 +39,6 @@ class Machine:
         return tuple(state for state, targets in self.steps.items() if targets)
 
 
-@transaction.atomic
 def move(
     row: Row,
     machine: Machine,
@@ -60,12 +59,17 @@ def move(
     source: str = row.state  # type: ignore[attr-defined]
     if not machine.allows(source, to):
         raise StateConflict(f"This {machine.noun} is {source} and cannot become {to}.", next_step="Read it again.")
-    manager = type(row)._base_manager
-    changed = manager.filter(pk=row.pk, state=source, **(guard or {})).update(state=to, **fields)
-    if changed != 1:
+    rows = type(row)._base_manager.filter(pk=row.pk, state=source, **(guard or {}))
+    # No savepoint of its own (two round trips on every step): the conflict is raised outside, so it spoils no outer transaction.
+    with transaction.atomic(savepoint=False):
+        changed = rows.update(state=to, **fields)
+        if changed:
+            row.state = to  # type: ignore[attr-defined]
+            for name, value in fields.items():
+                setattr(row, name, value)
+            journal.record(
+                event, by=by, subject=(machine.noun, row.pk), **{"from": source, "to": to, **(details or {})}
+            )
+    if not changed:
         raise StateConflict(f"This {machine.noun} is no longer {source}.", next_step="Read it again.")
-    row.state = to  # type: ignore[attr-defined]
-    for name, value in fields.items():
-        setattr(row, name, value)
-    journal.record(event, by=by, subject=(machine.noun, row.pk), **{"from": source, "to": to, **(details or {})})
     return row

@@ -14,12 +14,15 @@ from fleet.kernel.masking import mask_event, register
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 env = environ.Env()
-env.read_env(ROOT / ".env")
+if (ROOT / ".env").is_file():
+    env.read_env(ROOT / ".env")
 
 VAR = Path(env.str("FLEET_VAR", default=str(ROOT / "var"))).resolve()
 # Where `make run` says on which sockets its embedded servers listen; a named DATABASE_URL or REDIS_URL wins.
-env.read_env(VAR / "servers.env")
-env.read_env(VAR / "servers.env")  # where the embedded servers of a running `make run` are; what is set already wins
+if (VAR / "servers.env").is_file():
+    env.read_env(VAR / "servers.env")
+if (VAR / "servers.env").is_file():
+    env.read_env(VAR / "servers.env")  # where the embedded servers of a running `make run` are; what is set already wins
 
 
 def _own_secret(name: str) -> str:

@@ -16,7 +16,7 @@ from governance.states import Gate, Outcome
 _BY = Actor.system("gates")
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def record_decision(
     *,
     gate: Gate,
