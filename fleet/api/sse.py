@@ -21,7 +21,7 @@ _RECONNECT_AFTER_MS = 1000
 
 async def stream(turn_id: int, *, conversation_id: int, after: int) -> AsyncIterator[bytes]:
     """Yield the events after the sequence `after` as they happen, a comment when nothing does, and `end` with the whole turn."""
-    await sync_to_async(connection.close)()  # the request's own connection, for the stream may last long
+    await sync_to_async(lambda: connection.close())()  # the request's own connection: the stream may last long
     yield f"retry: {_RECONNECT_AFTER_MS}\n\n".encode()
     state = ""
     async for glimpse in follow(turn_id, conversation_id=conversation_id, after=after, heartbeat=HEARTBEAT_SECONDS):
