@@ -90,6 +90,9 @@ def stop_turn(*, turn_id: int, by: Actor, reason: str) -> TurnState:
             sentence=f"Stopped before it began: {reason}",
             ended_at=clock.db_now(),
         )
+        Message.objects.create(
+            conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=turn.sentence
+        )
         live.hint(f"conversation:{turn.conversation_id}", turn=turn.pk, state=turn.state)
     elif turn.execution_id and turn.state in TURN.live:
         _request_stop(turn.execution_id, by=by, reason=reason)
