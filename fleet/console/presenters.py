@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from django.utils.safestring import SafeString
 
 from fleet.console.statuses import Status
+from fleet.kernel import clock
 
 HUES = 7
 
@@ -173,6 +174,11 @@ class TurnView:
     sequence: int = 0
     parts: tuple[TextPart | ToolLine, ...] = ()
     may_stop: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it has taken until now."""
+        return (clock.now() - self.since).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 import { Socket } from "./socket.js";
 
 const BATCH_MS = 250;
+const SETTLED_MS = 500;
 const LOOK_AGAIN_MS = 30000; // hints may be lost, so visible regions are fetched now and then even without one
 const STALE_MS = 60000;
 const SHAPES = { Live: ["ok", "ok"], Connecting: ["unknown", "unknown"], Reconnecting: ["unknown", "running"], Paused: ["held", "held"], Stale: ["waiting", "waiting"] };
@@ -16,7 +17,7 @@ let retryAt = 0;
 
 function refetch(regions) {
   for (const region of regions) {
-    if (region.isConnected && region.checkVisibility() && !region.contains(document.activeElement)) htmx.trigger(region, "live");
+    if (region.isConnected && region.checkVisibility()) htmx.trigger(region, "live");
   }
 }
 
@@ -36,7 +37,8 @@ function onState(next, seconds) {
   state = next;
   retryAt = next === "waiting" ? Date.now() + seconds * 1000 : 0;
   if (next === "live") {
-    if (everLive) refetch(allRegions()); // whatever happened in the gap was not told
+    // What happened between the page's making and the server's first look was not told to anybody.
+    setTimeout(() => refetch(allRegions()), SETTLED_MS);
     everLive = true;
     freshAt = Date.now();
   }

@@ -189,7 +189,7 @@ def _at_rest(duty: Duty) -> tuple[Status, str, str]:
         return Status("waiting", "Not served"), "", "No worker is alive, so a message would wait"
     if duty.last and duty.last.state in _BROKEN:
         return Status("failed", "Last turn failed"), "", duty.last.sentence
-    return Status("ok", "Ready"), "", "Nothing to do: no message is waiting"
+    return Status("ok", "Ready"), "", "No message is waiting"
 
 
 def _last_activity(duty: Duty) -> dt.datetime | None:
