@@ -79,8 +79,7 @@ class Launch:
         write_addresses(self.here, database_url=database_url, redis_url=redis_url)
 
     def _bring_up(self) -> None:
-        if self.postgres:
-            self._wait(self.postgres.is_ready, SERVER_SECONDS, "PostgreSQL did not start", log="postgres")
+        self._wait(self._postgres_is_ready, SERVER_SECONDS, "PostgreSQL did not start", log="postgres")
         link = self._prepare_database()
         self._remember_schema()
         self.supervisor.start_all()
@@ -107,6 +106,10 @@ class Launch:
         if process.returncode != 0:
             raise StartFailed("The database could not be prepared. " + self._see("prepare"))
         return printed
+
+    def _postgres_is_ready(self) -> bool:
+        self.supervisor.nudge()
+        return self.postgres is None or self.postgres.is_ready()
 
     def _is_ready(self) -> bool:
         host = "127.0.0.1" if self.here.host in ("0.0.0.0", "::") else self.here.host  # noqa: S104 - compared, not bound

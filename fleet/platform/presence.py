@@ -26,13 +26,13 @@ def only_one(here: Installation) -> Iterator[None]:
     path.touch(mode=0o600)
     with path.open("r+") as lock:
         if not _take(lock):
+            pid, _, url = lock.read().partition(" ")
             raise preflight.NotReady(
-                f"Fleet already runs from {shown(here.var)} (process {lock.read()}) at {here.url}: "
-                "use it, or stop it with `make stop`."
+                f"Fleet already runs from {shown(here.var)} (process {pid}) at {url}: use it, or stop it with `make stop`."
             )
         lock.seek(0)
         lock.truncate()
-        lock.write(str(os.getpid()))
+        lock.write(f"{os.getpid()} {here.url}")
         lock.flush()
         yield
 
@@ -43,7 +43,7 @@ def stop(here: Installation) -> None:
     if path.exists():
         with path.open("r+") as lock:
             if not _take(lock):
-                os.kill(int(lock.read()), signal.SIGTERM)
+                os.kill(int(lock.read().partition(" ")[0]), signal.SIGTERM)
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 say("Stopped.")
                 return

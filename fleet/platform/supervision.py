@@ -6,8 +6,10 @@ import contextlib
 import http.client
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import time
 import xmlrpc.client
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,19 +107,26 @@ class Supervisor:
             return {}
         return {str(service["name"]): str(service["statename"]) for service in found}
 
-    def shut_down(self, process: psutil.Popen | psutil.Process | subprocess.Popen[bytes]) -> bool:
+    def nudge(self) -> None:
+        """Make supervisord look around now: by itself it starts and buries processes only once a second."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(str(self.socket))
+
+    def shut_down(self, process: psutil.Process | subprocess.Popen[bytes]) -> bool:
         """Stop every service in order, then the supervisor; False when it had to be killed."""
         try:
             self._remote().supervisor.shutdown()
         except (OSError, http.client.HTTPException, xmlrpc.client.Error):
             with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
                 process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
-            process.kill()
-            return False
-        return True
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(subprocess.TimeoutExpired, psutil.TimeoutExpired):
+                process.wait(0.05)
+                return True
+            self.nudge()
+        process.kill()
+        return False
 
     def leftover(self) -> psutil.Process | None:
         """Return the supervisor of this `var` that an earlier start left behind, if it lives."""
