@@ -137,7 +137,6 @@ class Finished:
     sentence: str = ""
     session_id: str = ""
     retry_at: dt.datetime | None = None
-    provider_cost_nano_usd: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -205,7 +205,7 @@ class Attempt:
 
     def _finish(self, finished: Finished, *, gone: bool) -> None:
         self.is_closing = True
-        self._transcript.flush()
+        self._transcript.meter()
         ending = self._ending(finished, gone=gone)
         lines = self._transcript.drain()
         self._survive(

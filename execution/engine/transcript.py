@@ -26,7 +26,7 @@ class Transcript:
     """
 
     def __init__(self, *, write: Callable[[list[Line]], None], meter: Callable[[list[Usage]], None]) -> None:
-        self._write, self._meter = write, meter
+        self._write, self._post = write, meter
         self._lines: list[Line] = []
         self._text: list[str] = []
         self._said: list[str] = []
@@ -70,8 +70,13 @@ class Transcript:
             if lines:
                 self._write(lines)
                 self._written_at = time.monotonic()
-        if self._unmetered and (not only_due or self._waited(self._metered_at, METER_SECONDS)):
-            self._meter(list(self._unmetered.values()))
+        if not only_due or self._waited(self._metered_at, METER_SECONDS):
+            self.meter()
+
+    def meter(self) -> None:
+        """Post the usage that was not posted yet."""
+        if self._unmetered:
+            self._post(list(self._unmetered.values()))
             self._unmetered.clear()
             self._metered_at = time.monotonic()
 

@@ -51,3 +51,18 @@ def _started_at(pid: int) -> float | None:
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19]) / _TICKS
+
+
+def marked(name: str, value: str) -> list[int]:
+    """Return the living processes of ours whose environment has this variable with this value."""
+    wanted = f"{name}={value}".encode()
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and wanted in _environment(path)]
+
+
+def _environment(process: Path) -> list[bytes]:
+    try:
+        if _started_at(int(process.name)) is None:
+            return []
+        return (process / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return []

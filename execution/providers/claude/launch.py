@@ -1,0 +1,137 @@
+"""What the CLI is started with: its arguments, its environment, its directories. Nothing secret is an argument."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from django.conf import settings
+
+from execution.ports import Prompt
+
+OLDEST_VERSION = (2, 1, 248)  # from here on chat text is taken word for word; older ones would run its slash commands
+RETRIES = 4  # about eight seconds; a person waits
+VERSION_SECONDS = 20.0
+_SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start one CLI."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    cwd: Path
+    resumed: bool
+
+
+def prepare(prompt: Prompt) -> Launch:
+    """Return how to start the CLI for this prompt, with its directories in place."""
+    configuration = configuration_directory(prompt.home)
+    for directory in (prompt.home, configuration):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    resumed = transcript_exists(configuration, prompt.session_id)
+    arguments = _arguments(prompt, _system_prompt_file(prompt), resumed=resumed)
+    return Launch((str(cli_path()), *arguments), _environment(prompt, configuration), prompt.workspace, resumed)
+
+
+def cli_path() -> Path:
+    """Return the CLI to run: the one in the SDK's wheel, unless FLEET_CLAUDE_CLI names another."""
+    if settings.FLEET_CLAUDE_CLI:
+        return Path(settings.FLEET_CLAUDE_CLI)
+    package = find_spec("claude_agent_sdk")  # found without importing it: that takes a second and 40 MB
+    return Path(package.origin).parent / "_bundled" / "claude" if package and package.origin else Path("claude")
+
+
+@cache
+def cli_version(path: Path) -> tuple[int, ...]:
+    """Return the version the CLI reports; empty when it reports none. Asked once per process."""
+    try:
+        said = subprocess.run(
+            [str(path), "--version"],
+            capture_output=True,
+            text=True,
+            timeout=VERSION_SECONDS,
+            env={"PATH": _SAFE_PATH},
+            check=False,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", said.strip())
+    return tuple(int(number) for number in found.groups()) if found else ()
+
+
+@cache
+def _sdk_version() -> str:
+    return version("claude-agent-sdk")
+
+
+def configuration_directory(home: Path) -> Path:
+    """Return the CLI's configuration directory: the bot's own, or the logged-in one that a setting names."""
+    if settings.FLEET_CLAUDE_LOGIN_DIR and not settings.ANTHROPIC_API_KEY:
+        return Path(settings.FLEET_CLAUDE_LOGIN_DIR)
+    return home / ".claude"
+
+
+def transcript_exists(configuration: Path, session_id: str) -> bool:
+    """Return whether the CLI has a transcript of this session: only then can it be resumed, and only without it be begun."""
+    return any((configuration / "projects").glob(f"*/{session_id}.jsonl"))
+
+
+def _system_prompt_file(prompt: Prompt) -> Path:
+    """Return a file with the system prompt, named by its content: an argument is limited to 128 kB and readable by all."""
+    content = prompt.system_prompt.encode()
+    path = prompt.home / f"system-prompt-{hashlib.sha256(content).hexdigest()[:16]}.md"
+    if not path.exists():
+        draft = path.with_suffix(f".{prompt.execution_id}")
+        draft.write_bytes(content)
+        draft.replace(path)
+    return path
+
+
+def _arguments(prompt: Prompt, system_prompt: Path, *, resumed: bool) -> list[str]:
+    session = "--resume" if resumed else "--session-id"
+    arguments = [
+        *("--output-format", "stream-json", "--verbose", "--input-format", "stream-json"),
+        *("--include-partial-messages", "--strict-mcp-config", "--setting-sources="),
+        *("--permission-mode", "default"),
+        *("--system-prompt-file", str(system_prompt)),
+        *("--tools", ",".join(tool for tool in prompt.tools if not tool.startswith("mcp__"))),
+        *("--model", prompt.model),
+        *("--max-turns", str(prompt.max_turns)),
+        f"{session}={prompt.session_id}",
+    ]
+    if prompt.effort:
+        arguments += ["--effort", prompt.effort]
+    if prompt.mcp_config:
+        arguments += ["--mcp-config", json.dumps({"mcpServers": dict(prompt.mcp_config)})]
+    return arguments
+
+
+def _environment(prompt: Prompt, configuration: Path) -> dict[str, str]:
+    """Return all that the CLI sees of the world: an allowlist, its own directories, its credential, and its switches."""
+    ours = {
+        "HOME": str(prompt.home),
+        "PWD": str(prompt.workspace),
+        "CLAUDE_CONFIG_DIR": str(configuration),
+        "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
+        "CLAUDE_AGENT_SDK_VERSION": _sdk_version(),
+        "CLAUDE_CODE_SDK_READS_SESSION_STATE": "1",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # what a bot remembers is ours to decide, and goes into the same bytes
+        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",  # nothing outlives its turn
+        "CLAUDE_CODE_DISABLE_CRON": "1",
+        "CLAUDE_CODE_MAX_RETRIES": str(RETRIES),
+        "DISABLE_AUTOUPDATER": "1",
+    }
+    credential = {"ANTHROPIC_API_KEY": settings.ANTHROPIC_API_KEY, "ANTHROPIC_BASE_URL": settings.ANTHROPIC_BASE_URL}
+    given = {name: value for name, value in credential.items() if value}
+    return {"PATH": _SAFE_PATH, "LANG": "C.UTF-8", **settings.FLEET_CLI_ENVIRONMENT, **ours, **given}

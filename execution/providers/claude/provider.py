@@ -1,0 +1,54 @@
+"""What the rest of Fleet sees of Claude. Light to import: the SDK itself is loaded in workers only."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from django.conf import settings
+
+from budgets.states import Billing
+from execution.ports import Capabilities, Judge, Prompt, Run
+from execution.providers.claude import launch
+from execution.shim.handle import Nursery
+from fleet.kernel import loops
+
+
+class ClaudeProvider:
+    """The Claude Code CLI with an API key, or with a login whose directory a setting names."""
+
+    capabilities = Capabilities(name="claude", resumes_sessions=True, reports_cost=True)
+
+    def __init__(self) -> None:
+        self._nursery = Nursery()
+
+    def check(self) -> str:
+        """Return what is missing for it to be used; nothing when it can be."""
+        if not settings.ANTHROPIC_API_KEY and not settings.FLEET_CLAUDE_LOGIN_DIR:
+            return "To talk to Claude, set ANTHROPIC_API_KEY in .env and restart."
+        login = settings.FLEET_CLAUDE_LOGIN_DIR
+        if not settings.ANTHROPIC_API_KEY and not Path(login).is_dir():
+            return f"FLEET_CLAUDE_LOGIN_DIR names {login}, which is no directory. Log in there first, then restart."
+        path = launch.cli_path()
+        if not path.is_file():
+            return f"There is no Claude CLI at {path}. Run `make setup`, or correct FLEET_CLAUDE_CLI, and restart."
+        return ""
+
+    def billing(self) -> Billing:
+        """Return how the login pays: a key per token, a login by subscription."""
+        return Billing.API if settings.ANTHROPIC_API_KEY else Billing.SUBSCRIPTION
+
+    def warm_up(self) -> None:
+        """Load the SDK (about a second), look at the CLI's version, start the loop and a first shim."""
+        if self.check():
+            return
+        import_module("execution.providers.claude.session")
+        launch.cli_version(launch.cli_path())
+        loops.background("providers")
+        self._nursery.prepare()
+
+    def open(self, prompt: Prompt, *, judge: Judge) -> Run:
+        """Return a run for this prompt; starts nothing."""
+        from execution.providers.claude.session import ClaudeRun
+
+        return ClaudeRun(prompt, judge=judge, nursery=self._nursery)

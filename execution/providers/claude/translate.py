@@ -1,0 +1,202 @@
+"""From the SDK's messages to events of ours: one `Translator` per turn, no input or output of its own."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+from claude_agent_sdk import (
+    AssistantMessage,
+    Message,
+    RateLimitEvent,
+    ResultMessage,
+    StreamEvent,
+    SystemMessage,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UserMessage,
+)
+
+from execution.ports import (
+    Finished,
+    Notice,
+    ProviderEvent,
+    RateLimited,
+    Started,
+    TextDelta,
+    ToolCall,
+    ToolFinished,
+    ToolStarted,
+    Usage,
+    UsageReported,
+)
+from execution.providers.claude import outcomes
+from execution.providers.claude.outcomes import Evidence
+from execution.states import OutcomeClass
+
+_SYNTHETIC = "<synthetic>"  # the model of messages that the CLI writes itself, such as API errors
+_BETWEEN_TEXTS = "\n\n"
+
+
+class Translator:
+    """Turns the messages of one turn into events and remembers what the last one needs."""
+
+    def __init__(self, execution_id: int) -> None:
+        self._execution_id = execution_id
+        self.resumed = False
+        self._texts: list[str] = []  # the text blocks that are complete; only these are the answer
+        self._streamed = ""  # of the one that is being written: a cut connection may begin it anew
+        self._message_id = ""
+        self._model = ""
+        self._error = ""
+        self._status = 0
+        self._limited: RateLimited | None = None
+
+    def take(self, message: Message) -> Iterator[ProviderEvent]:
+        """Yield what this message tells; nothing for most kinds."""
+        match message:
+            case StreamEvent(parent_tool_use_id=None):
+                yield from self._stream(message.event)
+            case AssistantMessage():
+                yield from self._assistant(message)
+            case UserMessage():
+                yield from self._tool_results(message)
+            case SystemMessage():
+                yield from self._system(message.subtype, message.data)
+            case RateLimitEvent():
+                yield self._rate_limit(message)
+            case ResultMessage():
+                yield self._result(message)
+
+    # --- The answer as it is written -----------------------------------------------------------------------------------
+
+    def _stream(self, event: dict[str, Any]) -> Iterator[ProviderEvent]:
+        match event.get("type"):
+            case "message_start":
+                self._message_id = str(event["message"].get("id", ""))
+                self._model = str(event["message"].get("model", ""))
+                yield from self._usage(self._message_id, self._model, event["message"].get("usage"))
+            case "message_delta":
+                yield from self._usage(self._message_id, self._model, event.get("usage"))
+            case "content_block_start":
+                self._streamed = ""
+            case "content_block_delta" if event["delta"].get("type") == "text_delta":
+                yield from self._text(event["delta"]["text"])
+
+    @property
+    def said(self) -> str:
+        """Return everything the model has said so far."""
+        return _BETWEEN_TEXTS.join([*self._texts, *([self._streamed] if self._streamed else [])])
+
+    def _text(self, text: str) -> Iterator[ProviderEvent]:
+        if text:
+            first = not self._streamed and self._texts
+            self._streamed += text
+            yield TextDelta(_BETWEEN_TEXTS + text if first else text)
+
+    def _assistant(self, message: AssistantMessage) -> Iterator[ProviderEvent]:
+        if message.error:
+            self._error = str(message.error)
+            return
+        for block in message.content:
+            if isinstance(block, ToolUseBlock):
+                call = ToolCall(self._execution_id, block.id, block.name, block.input)
+                yield ToolStarted(call.call_id, call.tool, call.target)
+            elif isinstance(block, TextBlock) and message.parent_tool_use_id is None:
+                yield from self._complete(block.text)
+        yield from self._usage(message.message_id or "", message.model, message.usage)
+
+    def _complete(self, text: str) -> Iterator[ProviderEvent]:
+        if not self._streamed:
+            yield from self._text(text)
+        self._texts.append(text)
+        self._streamed = ""
+
+    def _tool_results(self, message: UserMessage) -> Iterator[ProviderEvent]:
+        blocks = message.content if isinstance(message.content, list) else []
+        for block in blocks:
+            if isinstance(block, ToolResultBlock):
+                yield ToolFinished(block.tool_use_id, not block.is_error, _summary(block.content))
+
+    def _usage(self, message_id: str, model: str, usage: dict[str, Any] | None) -> Iterator[ProviderEvent]:
+        if not usage or not message_id or model == _SYNTHETIC:
+            return
+        written = usage.get("cache_creation") or {}
+        five_minutes = int(written.get("ephemeral_5m_input_tokens") or 0)
+        one_hour = int(written.get("ephemeral_1h_input_tokens") or 0)
+        if not written:
+            five_minutes = int(usage.get("cache_creation_input_tokens") or 0)
+        yield UsageReported(
+            Usage(
+                message_id=message_id,
+                model=model,
+                input_uncached=int(usage.get("input_tokens") or 0),
+                cache_read=int(usage.get("cache_read_input_tokens") or 0),
+                cache_write_5m=five_minutes,
+                cache_write_1h=one_hour,
+                output=int(usage.get("output_tokens") or 0),
+                reasoning=int((usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0),
+                web_searches=int((usage.get("server_tool_use") or {}).get("web_search_requests") or 0),
+            )
+        )
+
+    # --- What the CLI tells about itself ---------------------------------------------------------------------------------
+
+    def _system(self, subtype: str, data: dict[str, Any]) -> Iterator[ProviderEvent]:
+        if subtype == "init":
+            version, model = str(data.get("claude_code_version", "")), str(data.get("model", ""))
+            yield Started(str(data.get("session_id", "")), version, model)
+        elif subtype == "api_retry":
+            self._status = int(data.get("error_status") or 0)
+            attempt, most = data.get("attempt", "?"), data.get("max_retries", "?")
+            said = f"HTTP {self._status}" if self._status else "nothing usable"
+            yield Notice(f"Claude's API answered {said}; trying again ({attempt} of {most}).")
+
+    def _rate_limit(self, message: RateLimitEvent) -> RateLimited:
+        info = message.rate_limit_info
+        resets_at = dt.datetime.fromtimestamp(info.resets_at, dt.UTC) if info.resets_at else None
+        told = RateLimited(str(info.status), resets_at, str(info.rate_limit_type or ""))
+        self._limited = told if told.status == "rejected" else None
+        return told
+
+    # --- The end ---------------------------------------------------------------------------------------------------------
+
+    def _result(self, message: ResultMessage) -> Finished:
+        """Look at `is_error` before the subtype: an API failure is an error whose subtype is "success"."""
+        details = {
+            "turns": message.num_turns,
+            "terminal_reason": message.terminal_reason or "",
+            "duration_api_ms": message.duration_api_ms,
+            "reported_cost_usd": None
+            if self.resumed
+            else message.total_cost_usd,  # a resumed session's total is not this turn's
+        }
+        if not message.is_error and message.terminal_reason not in outcomes.INTERRUPTED:
+            answer = self.said or message.result or ""
+            return Finished(OutcomeClass.OK, text=answer, session_id=message.session_id, details=details)
+        row = outcomes.judge(self._evidence(message))
+        return Finished(
+            row.outcome,
+            text=self.said,
+            sentence=row.sentence,
+            session_id=message.session_id,
+            retry_at=self._limited.resets_at if self._limited and row.outcome == OutcomeClass.LIMIT else None,
+            details=details,
+        )
+
+    def _evidence(self, message: ResultMessage) -> Evidence:
+        return Evidence(
+            error=self._error,
+            status=int(message.api_error_status or 0),
+            reason=message.terminal_reason or "",
+            subtype=message.subtype,
+            limited=self._limited is not None,
+        )
+
+
+def _summary(content: str | list[dict[str, Any]] | None) -> str:
+    if isinstance(content, list):
+        return "\n".join(str(block.get("text", "")) for block in content if block.get("type") == "text")
+    return content or ""
