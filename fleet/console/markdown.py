@@ -6,6 +6,7 @@ import nh3
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from markdown_it.utils import OptionsDict
 
 _TAGS = {
     "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s",
@@ -14,19 +15,20 @@ _TAGS = {
 _ATTRIBUTES = {"a": {"href", "title"}, "code": {"class"}, "ol": {"start"}, "pre": {"tabindex"}, "div": {"class"}}
 _SCHEMES = {"http", "https", "mailto"}
 
-_parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "breaks": True}).enable(["table", "strikethrough"])
+_parser = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
 _parser.disable("image")  # a picture in a reply would let any host see who reads it and when
 
 
-def render(text: str, *, top: int = 2) -> SafeString:
+def render(text: str, *, top: int = 2, breaks: bool = True) -> SafeString:
     """Return the HTML of Markdown `text`; nothing in it can run, load or disguise where a link leads.
 
     `top` is the level of its highest heading, so that it takes its place in the outline of the page around it.
+    `breaks` keeps single line breaks, as people expect of a reply and not of a document.
     """
     tokens = _parser.parse(text)
     _level_headings(tokens, top)
     clean = nh3.clean(
-        _parser.renderer.render(tokens, _parser.options, {}),
+        _parser.renderer.render(tokens, OptionsDict({**_parser.options, "breaks": breaks}), {}),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
         url_schemes=_SCHEMES,

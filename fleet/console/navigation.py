@@ -85,12 +85,13 @@ PRODUCTIVITY = Page(
         Section("links", "Quick links", "The tools around the fleet: logs, metrics, API documentation."),
     ),
 )
+DOCS = Page("docs", "Docs", "Current state, north star, adoption map, product loops, decisions and practices.")
 FLEET = Page("fleet", "Fleet", "Every bot with its observed state.", "console:fleet")
 CHAT = Page("chat", "Chat", "Conversations with the bots.", "console:chat")
 KILL_SWITCH = Page("kill-switch", "Kill switch", "Stop the fleet and see proof that it stopped.", "console:kill_switch")
 
 GROUPS: tuple[Group, ...] = (
-    Group("Overview", (PRODUCTIVITY,)),
+    Group("Overview", (PRODUCTIVITY, DOCS)),
     Group(
         "Work",
         (
@@ -140,7 +141,6 @@ GROUPS: tuple[Group, ...] = (
                 "Logs",
                 "Whether logs are collected, how far behind they are, and links to the lines of each run.",
             ),
-            Page("docs", "Docs", "Current state, north star, adoption map, product loops, decisions and practices."),
         ),
     ),
 )

@@ -71,7 +71,7 @@ def bot_page(slug: str) -> BotPage:
         row=_rows([bot])[0],
         owner=bot.owner.get_username() if bot.owner else "",
         manager=bot_name(bot.manager) if bot.manager else None,
-        soul=markdown.render(soul.content, top=3) if soul else None,
+        soul=markdown.render(soul.content, top=3, breaks=False) if soul else None,
         soul_version=soul.sha256[:8] if soul else "",
         soul_since=soul.created_at if soul else None,
         soul_author=soul.author if soul else "",
