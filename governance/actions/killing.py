@@ -70,7 +70,7 @@ def record_quiet(*, order: KillOrder, kind: str, subject: str, by: Actor, killed
 
     What the order did not know of gets a line of its own, marked as not expected. The last line makes the order quiet.
     """
-    order = KillOrder.objects.select_for_update().get(pk=order.pk)
+    order = KillOrder.objects.select_for_update(no_key=True).get(pk=order.pk)
     line, _ = StopLine.objects.get_or_create(order=order, kind=kind, subject=subject, defaults={"expected": False})
     if line.quiet_at is not None:
         return line
@@ -106,7 +106,7 @@ def _settle(order: KillOrder, by: Actor) -> None:
 def lift(*, order: KillOrder, reason: str, by: Actor) -> KillOrder:
     """End an order, with a reason. What it stopped stays stopped: nothing resumes by itself. StateConflict when lifted before."""
     lifted = move(
-        KillOrder.objects.select_for_update().get(pk=order.pk),
+        KillOrder.objects.select_for_update(no_key=True).get(pk=order.pk),
         ORDER,
         OrderState.LIFTED,
         by=by,

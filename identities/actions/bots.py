@@ -31,7 +31,7 @@ def create_identity(*, slug: str, name: str, by: Actor, **fields: Any) -> Identi
 @transaction.atomic
 def update_identity(*, identity: Identity, by: Actor, **changes: Any) -> Identity:
     """Change a bot's own fields (title, manager, owner, model, limits …); its slug and its state cannot be changed here."""
-    row = Identity.objects.select_for_update().get(pk=identity.pk)
+    row = Identity.objects.select_for_update(no_key=True).get(pk=identity.pk)
     before = {name: getattr(row, name) for name in changes}
     for name, value in changes.items():
         setattr(row, name, value)
@@ -109,7 +109,7 @@ def _move(identity: Identity, to: IdentityState, event: str, by: Actor, reason: 
 @transaction.atomic
 def set_grants(*, identity: Identity, grants: Mapping[str, ToolDecision | str], by: Actor) -> None:
     """Replace a bot's tool grants by these: pattern to decision. Nothing is written when they are the same already."""
-    Identity.objects.select_for_update().get(pk=identity.pk)
+    Identity.objects.select_for_update(no_key=True).get(pk=identity.pk)
     before = {grant.pattern: str(grant.decision) for grant in ToolGrant.objects.filter(identity=identity)}
     wanted = {pattern: str(ToolDecision(decision)) for pattern, decision in grants.items()}
     if before == wanted:

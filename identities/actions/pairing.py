@@ -24,7 +24,7 @@ WRONG_WITHIN = dt.timedelta(hours=1)
 @transaction.atomic
 def issue_pairing_code(*, person: Person, by: Actor) -> tuple[str, dt.datetime]:
     """Return a new one-time code and when it expires. At most three wait at a time; only a hash is kept."""
-    Person.objects.select_for_update().get(pk=person.pk)
+    Person.objects.select_for_update(no_key=True).get(pk=person.pk)
     pending = list(queries.pending_codes(person))
     if len(pending) >= PENDING_AT_MOST:
         raise Refused(
@@ -63,7 +63,7 @@ def _redeem(platform: str, external_id: str, code: str, by: Actor) -> Person | N
     _one_at_a_time(platform, external_id)
     _check_tries_left(platform, external_id)
     row = (
-        PairingCode.objects.select_for_update(of=("self",))
+        PairingCode.objects.select_for_update(of=("self",), no_key=True)
         .select_related("person")
         .filter(code_hash=PairingCode.hash_of(code), used_at=None)
         .filter(expires_at__gt=clock.now(), person__is_active=True)

@@ -60,7 +60,7 @@ def set_roles(*, person: Person, roles: Iterable[Role], by: Actor) -> Person:
     wanted = [Role(role) for role in roles]
     if Role.ADMIN not in wanted:
         _check_not_last_admin(person)
-    before = Person.objects.select_for_update().get(pk=person.pk).roles
+    before = Person.objects.select_for_update(no_key=True).get(pk=person.pk).roles
     Person.objects.filter(pk=person.pk).update(roles=wanted)
     journal.record(events.PERSON_CHANGED, by=by, subject=("person", person.pk), before=list(before), roles=wanted)
     person.roles = wanted
@@ -80,7 +80,7 @@ def set_active(*, person: Person, active: bool, by: Actor) -> Person:
 
 def _check_not_last_admin(person: Person) -> None:
     """Lock every administrator, so that two of them cannot remove each other at the same time."""
-    admins = Person.objects.select_for_update().filter(is_active=True, roles__contains=[Role.ADMIN])
+    admins = Person.objects.select_for_update(no_key=True).filter(is_active=True, roles__contains=[Role.ADMIN])
     if [admin.pk for admin in admins.order_by("pk")] == [person.pk]:
         raise Refused(
             f"{person.get_username()} stays an administrator.",

@@ -27,7 +27,7 @@ def publish_text(
     what to do. Invalid for an empty text, one above 64 KiB, or a skill without description.
     """
     text = _clean(kind, name, content)
-    Identity.objects.select_for_update().get(pk=identity.pk)
+    Identity.objects.select_for_update(no_key=True).get(pk=identity.pk)
     pointer = _find_pointer(identity, kind, name)
     if pointer and pointer.live.content == text:
         return pointer.live
@@ -71,7 +71,7 @@ def _version(
 @transaction.atomic
 def revert_text(*, identity: Identity, kind: TextKind, name: str, by: Actor) -> TextVersion:
     """Change a text back to the wording before; doing it twice brings the newer one again."""
-    Identity.objects.select_for_update().get(pk=identity.pk)
+    Identity.objects.select_for_update(no_key=True).get(pk=identity.pk)
     pointer = _get_pointer(identity, kind, name)
     if pointer.previous is None:
         raise StateConflict(f"The {kind} {name!r} of {identity.name} has no earlier wording.")
@@ -84,7 +84,7 @@ def revert_text(*, identity: Identity, kind: TextKind, name: str, by: Actor) -> 
 @transaction.atomic
 def drop_text(*, identity: Identity, kind: TextKind, name: str, by: Actor) -> None:
     """Take a text away from a bot; its versions stay."""
-    Identity.objects.select_for_update().get(pk=identity.pk)
+    Identity.objects.select_for_update(no_key=True).get(pk=identity.pk)
     pointer = _get_pointer(identity, kind, name)
     pointer.delete()
     _journal(events.TEXT_DROPPED, identity, kind, name, by, pointer.live)
@@ -95,6 +95,8 @@ def _clean(kind: TextKind, name: str, content: str) -> str:
     problem = ""
     if text == "\n":
         problem = "It is empty."
+    elif "\x00" in text:
+        problem = "It contains a NUL character."
     elif len(text.encode(errors="replace")) > LONGEST_TEXT:
         problem = "It is longer than 64 KiB."
     elif kind == TextKind.SKILL and not skill_description(text):

@@ -72,7 +72,8 @@ def _no_longer_live(workspace: int, wanted: Compiled) -> list[str]:
         noted = json.loads(_read(workspace, DIGEST_FILE, at_most=1_000_000) or b"{}").get("files", [])
     except (ValueError, AttributeError):
         return []
-    return [file for file in noted if isinstance(file, str) and _OURS.fullmatch(file) and file not in wanted.files]
+    texts = [file for file in noted if isinstance(file, str)] if isinstance(noted, list) else []
+    return [file for file in texts if _OURS.fullmatch(file) and file not in wanted.files]
 
 
 @contextlib.contextmanager

@@ -34,15 +34,14 @@ class BotDeclaration:
     tools: dict[str, str] = field(default_factory=dict)
 
     def facts(self) -> dict[str, str]:
-        """Return everything it says as flat texts: `model`, `skill/brief`, `tool/Read` …"""
-        flat: dict[str, str] = {}
+        """Return everything it says as flat texts, without what is empty: `model`, `skill/brief`, `tool/Read` …"""
+        flat = {f"skill/{name}": text for name, text in self.skills.items()}
+        flat |= {f"tool/{name}": decision for name, decision in self.tools.items()}
+        flat["providers"] = ", ".join(self.providers)
         for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, dict):
-                flat |= {f"{item.name[:-1]}/{name}": text for name, text in value.items()}
-            elif item.name not in ("slug", "owner") or (item.name == "owner" and value is not None):
-                flat[item.name] = ", ".join(value) if isinstance(value, tuple) else str(value)
-        return flat
+            if item.name not in ("slug", "skills", "tools", "providers"):
+                flat[item.name] = "" if getattr(self, item.name) is None else str(getattr(self, item.name))
+        return {name: text for name, text in flat.items() if text}
 
 
 @dataclass(frozen=True, slots=True)
