@@ -1,0 +1,216 @@
+"""Conversations in the console: what can be read, what can be said, and what happens to words that are refused."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from django.test import Client
+
+from conversations.models import Conversation, InboundMessage, Message, Turn
+from execution.actions import recording
+from execution.states import EventKind, ExecutionState, OutcomeClass
+from fleet.kernel.actors import Actor
+from governance import actions as governance_actions
+from governance.states import KillMode, KillScope
+from identities.models import Identity, Person
+from tests.console.conftest import SignedIn
+from tests.console.page import text_of
+from tests.conversations import scenes
+
+BY = Actor.system("test")
+pytestmark = pytest.mark.usefixtures("ada", "people")
+
+
+def begin(client: Client, text: str = "Hello", **fields: str) -> Conversation:
+    """Start a chat with Ada from the page and return its conversation."""
+    body = {"bot": "ada", "place": str(uuid.uuid4()), "key": str(uuid.uuid4()), "text": text, **fields}
+    response = client.post("/chat/new/", body)
+    assert response.status_code == 302, text_of(response)
+    return Conversation.objects.get(pk=int(response.url.rstrip("/").rsplit("/", 1)[1]))
+
+
+def test_the_first_message_makes_the_conversation_and_leads_to_it(operator: Client) -> None:
+    assert "Say hello to Ada" in text_of(operator.get("/chat/new/?bot=ada"))
+    assert not Conversation.objects.exists()
+
+    talk = begin(operator, "How was the quarter?")
+
+    page = text_of(operator.get(f"/chat/{talk.pk}/"))
+    assert "How was the quarter?" in page
+    assert "Waiting for a free worker" in page
+    assert talk.account == "web:ada"
+
+
+def test_sending_again_with_the_same_key_says_it_once(operator: Client) -> None:
+    place, key = str(uuid.uuid4()), str(uuid.uuid4())
+    first = begin(operator, place=place, key=key)
+    second = begin(operator, place=place, key=key)
+    assert first == second
+    assert Message.objects.filter(author="person").count() == 1
+
+
+def test_a_message_goes_into_its_conversation_and_the_page_fetches_it(operator: Client) -> None:
+    talk = begin(operator)
+    response = operator.post(
+        f"/chat/{talk.pk}/messages/", {"key": str(uuid.uuid4()), "text": "And now?"}, headers={"HX-Request": "true"}
+    )
+    assert response.status_code == 204
+    last = Message.objects.order_by("pk").first()
+    fragment = operator.get(f"/chat/{talk.pk}/messages/?after={last.pk}", headers={"HX-Request": "true"})
+    assert "And now?" in text_of(fragment)
+    assert "Hello" not in text_of(fragment)
+    assert b"<html" not in fragment.content
+    assert "HX-Request" in fragment["Vary"]
+
+
+def test_without_scripts_sending_leads_back_to_the_conversation(operator: Client) -> None:
+    talk = begin(operator)
+    response = operator.post(f"/chat/{talk.pk}/messages/", {"key": str(uuid.uuid4()), "text": "And now?"})
+    assert response.url == f"/chat/{talk.pk}/"
+
+
+@pytest.mark.parametrize("text", ["", "   \n ", "x" * 16_001, "/nonsense"])
+def test_words_that_are_refused_come_back_with_the_reason(operator: Client, text: str) -> None:
+    talk = begin(operator)
+    response = operator.post(f"/chat/{talk.pk}/messages/", {"key": str(uuid.uuid4()), "text": text})
+    assert response.status_code == 422
+    assert text.strip() in response.content.decode()
+    assert 'id="composer-error"' in response.content.decode()
+    assert Message.objects.filter(author="person").count() == 1
+
+
+def test_an_answer_is_shown_as_markdown_with_its_tools_and_what_it_took(operator: Client) -> None:
+    talk = begin(operator)
+    turn = Turn.objects.get(conversation=talk)
+    execution = scenes.running(turn)
+    lines = [
+        (EventKind.TOOL_STARTED, {"call": "c1", "tool": "Read", "target": "notes/q3.md"}),
+        (EventKind.TOOL_FINISHED, {"call": "c1", "ok": True, "summary": "12 lines"}),
+    ]
+    recording.record_events(execution=execution, first_sequence=recording.next_sequence(execution), lines=lines)
+    scenes.end(execution, ExecutionState.SUCCEEDED, OutcomeClass.OK, answer="It went **well**.")
+
+    response = operator.get(f"/chat/{talk.pk}/")
+
+    assert "<strong>well</strong>" in response.content.decode()
+    page = text_of(response)
+    assert "Done Read notes/q3.md" in page
+    assert "Model claude-haiku-4-5" in page or "Model mock-1" in page
+    assert "Stop" not in page.partition("Transcript")[2]
+
+
+def test_what_a_running_turn_has_written_so_far_survives_a_reload(operator: Client) -> None:
+    talk = begin(operator)
+    execution = scenes.running(Turn.objects.get(conversation=talk))
+    lines = [
+        (EventKind.TEXT, {"text": "First "}),
+        (EventKind.TEXT, {"text": "<b>words</b>"}),
+        (EventKind.TOOL_STARTED, {"call": "c1", "tool": "Bash", "target": "ls"}),
+    ]
+    recording.record_events(execution=execution, first_sequence=recording.next_sequence(execution), lines=lines)
+
+    response = operator.get(f"/chat/{talk.pk}/")
+
+    page = response.content.decode()
+    assert "First &lt;b&gt;words&lt;/b&gt;" in page
+    assert "Running tool Bash" in page
+    assert 'data-sequence="' in page
+    assert "Stop" in text_of(response)
+
+
+def test_a_refused_turn_says_why_and_what_to_do(operator: Client) -> None:
+    governance_actions.stop(scope=KillScope.FLEET, mode=KillMode.STOP, reason="Wrong prices", by=BY)
+    talk = begin(operator)
+    page = text_of(operator.get(f"/chat/{talk.pk}/"))
+    assert "Refused" in page
+    assert "Wrong prices" in page
+    assert "Next:" in page
+
+
+def test_a_failed_turn_says_so_in_a_sentence(operator: Client) -> None:
+    talk = begin(operator)
+    execution = scenes.running(Turn.objects.get(conversation=talk))
+    scenes.end(execution, ExecutionState.FAILED, OutcomeClass.OVERLOAD, sentence="The model is overloaded.")
+    page = text_of(operator.get(f"/chat/{talk.pk}/"))
+    assert "Failed The model is overloaded." in page
+
+
+def test_a_waiting_turn_knows_its_place_and_can_be_stopped(operator: Client) -> None:
+    talk = begin(operator)
+    scenes.running(Turn.objects.get(conversation=talk))
+    operator.post(f"/chat/{talk.pk}/messages/", {"key": str(uuid.uuid4()), "text": "Second"})
+    waiting = Turn.objects.get(conversation=talk, state="queued")
+    assert "Position 1 in this conversation" in text_of(operator.get(f"/chat/{talk.pk}/"))
+
+    assert operator.post(f"/chat/turns/{waiting.pk}/stop/").url == f"/chat/{talk.pk}/"
+
+    waiting.refresh_from_db()
+    assert waiting.state == "stopped"
+    assert "Stopped before it began" in text_of(operator.get(f"/chat/{talk.pk}/"))
+
+
+def test_a_long_conversation_is_read_in_pages(operator: Client, ada: Identity) -> None:
+    talk = begin(operator)
+    Message.objects.bulk_create(
+        Message(conversation=talk, author="bot", name="Ada", text=f"Answer {number:03}") for number in range(70)
+    )
+    newest = text_of(operator.get(f"/chat/{talk.pk}/"))
+    assert "Answer 069" in newest
+    assert "Answer 039" not in newest
+
+    response = operator.get(f"/chat/{talk.pk}/")
+    older = response.context["page"].older
+    page = operator.get(f"/chat/{talk.pk}/?before={older}")
+    assert "Answer 039" in text_of(page)
+    assert "Answer 040" not in text_of(page)
+    assert "Newest messages" in text_of(page)
+    fragment = operator.get(f"/chat/{talk.pk}/messages/?before={older}", headers={"HX-Request": "true"})
+    assert "Answer 039" in text_of(fragment)
+
+
+def test_somebody_elses_conversation_can_be_followed_but_not_joined(operator: Client, signed_in: SignedIn) -> None:
+    talk = begin(operator)
+    admin = signed_in("admin")
+    page = text_of(admin.get(f"/chat/{talk.pk}/"))
+    assert "somebody else’s conversation" in page
+    response = admin.post(f"/chat/{talk.pk}/messages/", {"key": str(uuid.uuid4()), "text": "Hi"})
+    assert response.status_code == 403
+    assert Message.objects.filter(author="person").count() == 1
+
+
+def test_a_telegram_conversation_is_answered_on_telegram(operator: Client, people: dict[str, Person]) -> None:
+    people["operator"].chat_accounts.create(platform="telegram", external_id="501")
+    scenes.say("Hello from the train")
+    talk = Conversation.objects.get(account="telegram:ada")
+    page = text_of(operator.get(f"/chat/{talk.pk}/"))
+    assert "Hello from the train" in page
+    assert "takes place on Telegram" in page
+    assert "<textarea" not in operator.get(f"/chat/{talk.pk}/").content.decode()
+
+
+def test_a_viewer_reads_and_does_not_talk(operator: Client, signed_in: SignedIn) -> None:
+    talk = begin(operator)
+    viewer = signed_in("viewer")
+    assert viewer.get(f"/chat/{talk.pk}/").status_code == 200
+    assert viewer.get("/chat/new/?bot=ada").status_code == 403
+    assert viewer.post(f"/chat/turns/{Turn.objects.get().pk}/stop/").status_code == 403
+    assert "New chat" not in text_of(viewer.get("/chat/"))
+
+
+def test_the_list_shows_the_latest_conversation_first_page_by_page(operator: Client, ada: Identity) -> None:
+    for number in range(33):
+        begin(operator, f"Talk {number:02}")
+    first = operator.get("/chat/")
+    assert "Talk 32" in text_of(first)
+    assert "Talk 02" not in text_of(first)
+    following = operator.get(first.context["pager"]["next_url"])
+    assert "Talk 02" in text_of(following)
+    assert "Talk 03" not in text_of(following)
+    assert operator.get("/chat/?before=nonsense").status_code == 400
+
+
+def test_a_bot_nobody_knows_is_not_found(operator: Client) -> None:
+    assert operator.get("/chat/new/?bot=nobody").status_code == 404
+    assert operator.get("/chat/999999/").status_code == 404
+    assert not InboundMessage.objects.exists()
