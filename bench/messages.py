@@ -54,7 +54,7 @@ def run() -> list[Figure]:
                 reply = eva.wait_for_reply(said, f"Message {number}")
                 request = model.requests[-1]
                 fetched = said.times().fetched[0].monotonic
-                asked, answered = request.came.monotonic, request.ended.monotonic
+                asked, answered = request.at, request.ended
                 whole = reply.stored.monotonic - said.times().enqueued.monotonic
                 ours.append(Sample(whole, asked - fetched, reply.called.monotonic - answered))
                 time.sleep(0.3)
@@ -88,8 +88,8 @@ def _bare(model: ModelEmulator, scratch: Path, number: int) -> Sample:
     request = model.requests[-1]
     return Sample(
         whole=turn.moments["result"] - turn.moments["spawned"],
-        before=request.came.monotonic - turn.moments["spawned"],
-        after=turn.moments["result"] - request.ended.monotonic,
+        before=request.at - turn.moments["spawned"],
+        after=turn.moments["result"] - request.ended,
     )
 
 

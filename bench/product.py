@@ -18,6 +18,8 @@ from typing import Any, Self
 import psutil
 import psycopg
 
+from fleet.platform.confinement import tethered
+
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 90.0
 
@@ -61,7 +63,7 @@ class Product:
         began = time.monotonic()
         self.log = (self.var.parent / "log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fleet.platform", "up"],
+            tethered([sys.executable, "-m", "fleet.platform", "up"], sends=signal.SIGINT),
             cwd=ROOT,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -89,7 +91,7 @@ class Product:
             if self.process.poll() is not None:
                 raise RuntimeError("Fleet did not start:\n" + (self.var.parent / "log").read_text()[-3000:])
             try:
-                if self.get("/readyz").get("ready"):
+                if self.get("/readyz")["status"] == "ready":
                     return
             except (OSError, ValueError):
                 pass
