@@ -323,5 +323,6 @@ LOGGING = {
         "daphne": {"level": "WARNING"},
         "django.channels.server": {"level": "WARNING"},
         "claude_agent_sdk": {"level": "WARNING"},
+        "channels_redis": {"level": "CRITICAL"},  # without Redis it repeats a traceback every second; readers poll
     },
 }
