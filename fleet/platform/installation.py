@@ -58,6 +58,11 @@ class Installation:
         """One log per service."""
         return self.var / "log"
 
+    @property
+    def schema_stamp(self) -> Path:
+        """Says that the database has the schema of this code; the services wait for it."""
+        return self.var / "schema"
+
     def postgres(self) -> EmbeddedPostgres | None:
         """The embedded PostgreSQL, unless DATABASE_URL names another one."""
         return None if self.database_url else EmbeddedPostgres(self.var / "postgres")

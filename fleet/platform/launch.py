@@ -55,10 +55,9 @@ class Launch:
             crashed = self._end_leftovers()
             preflight.check_port(self.here.host, self.here.port, patience=AFTER_A_CRASH_SECONDS if crashed else 0.0)
             self._prepare_servers()
+            self._forget_old_schema()
             self.logs = LogStream(self._log_files(), coloured=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
-            self.process = self.supervisor.start(
-                services(self.here, schema_is_current=self._schema_is_current()), self.environment
-            )
+            self.process = self.supervisor.start(services(self.here), self.environment)
             try:
                 self._bring_up()
                 self._wait(lambda: False)
@@ -81,8 +80,7 @@ class Launch:
     def _bring_up(self) -> None:
         self._wait(self._postgres_is_ready, SERVER_SECONDS, "PostgreSQL did not start", log="postgres")
         link = self._prepare_database()
-        self._remember_schema()
-        self.supervisor.start_all()
+        self.here.schema_stamp.write_text(schema_digest(self.environment["DATABASE_URL"]))
         self._wait(self._is_ready, READY_SECONDS, "Fleet did not become ready", log="web")
         say(f"\nFleet is ready at {self.here.url} after {time.monotonic() - self.began:.1f} s.")
         if link:
@@ -157,7 +155,7 @@ class Launch:
     def _log_files(self) -> dict[str, Path]:
         """Return the logs worth following: our own. PostgreSQL and Valkey are only read when they fail."""
         embedded = {server.name for server in (self.postgres, self.valkey) if server}
-        names = {service.name for service in services(self.here, schema_is_current=True)} - embedded
+        names = {service.name for service in services(self.here)} - embedded
         return {name: log_file(self.here, name) for name in ["prepare", *sorted(names)]}
 
     def _show_logs(self) -> None:
@@ -171,12 +169,11 @@ class Launch:
         end = path.read_text(errors="replace").splitlines()[-8:] if path.exists() else []
         return "\n".join([f"The last lines of {shown(path)}:", *(f"  {line}" for line in end)])
 
-    def _schema_is_current(self) -> bool:
-        stamp = self.here.var / "schema"
-        return stamp.exists() and stamp.read_text() == schema_digest(self.environment["DATABASE_URL"])
-
-    def _remember_schema(self) -> None:
-        (self.here.var / "schema").write_text(schema_digest(self.environment["DATABASE_URL"]))
+    def _forget_old_schema(self) -> None:
+        """Let the services wait for `prepare`, unless nothing changed since it last ended well."""
+        stamp = self.here.schema_stamp
+        if stamp.exists() and stamp.read_text() != schema_digest(self.environment["DATABASE_URL"]):
+            stamp.unlink()
 
     @contextlib.contextmanager
     def _asked_to_stop_by_signals(self) -> Iterator[None]:

@@ -35,27 +35,25 @@ class Service:
     name: str
     rank: int
     command: list[str]
-    at_once: bool = True
     stop_signal: signal.Signals = signal.SIGTERM
     stops_in: int = 10
     starts_in: int = 5
 
 
-def services(here: Installation, *, schema_is_current: bool) -> list[Service]:
-    """Return the services of `make run`; those on Django wait for `prepare` when the schema may have changed."""
-    python = [sys.executable, "-m"]
-    manage = [sys.executable, str(ROOT / "manage.py")]
-    web = [*python, "daphne", "-v", "0", "-b", here.host, "-p", str(here.port), "fleet.asgi:application"]
+def services(here: Installation) -> list[Service]:
+    """Return the services of `make run`."""
+    manage = str(ROOT / "manage.py")
+    web = ["-m", "daphne", "-v", "0", "-b", here.host, "-p", str(here.port), "fleet.asgi:application"]
     worker = [
-        *python, "celery", "-q", "-A", "fleet", "worker", "-P", "threads", "-c", "32", "-Q", "fleet",
+        "-m", "celery", "-q", "-A", "fleet", "worker", "-P", "threads", "-c", "32", "-Q", "fleet",
         "--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat",
     ]  # fmt: skip
     return [
         *_servers(here),
-        _on_django("runner", 30, [*manage, "runner"], at_once=schema_is_current),
-        _on_django("worker", 40, worker, at_once=schema_is_current, stops_in=20),
-        _on_django("web", 50, web, at_once=schema_is_current),
-        _on_django("gateways", 60, [*manage, "gateways"], at_once=schema_is_current),
+        Service("runner", 30, _on_django(here, [manage, "runner"])),
+        Service("worker", 40, _on_django(here, worker), stops_in=20),
+        Service("web", 50, _on_django(here, web)),
+        Service("gateways", 60, _on_django(here, [manage, "gateways"])),
     ]
 
 
@@ -71,8 +69,10 @@ def _servers(here: Installation) -> list[Service]:
     return found
 
 
-def _on_django(name: str, rank: int, command: list[str], *, at_once: bool, stops_in: int = 10) -> Service:
-    return Service(name, rank, tethered(command, sends=signal.SIGTERM), at_once=at_once, stops_in=stops_in)
+def _on_django(here: Installation, program: list[str]) -> list[str]:
+    """Return the command of a service that waits for the schema and ends with the supervisor."""
+    command = [sys.executable, "-m", "fleet.platform.held", str(here.schema_stamp), *program]
+    return tethered(command, sends=signal.SIGTERM)
 
 
 class Supervisor:
@@ -94,10 +94,6 @@ class Supervisor:
             tethered(command, sends=signal.SIGTERM), cwd=ROOT, env=environment,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-
-    def start_all(self) -> None:
-        """Start the services that wait for us."""
-        self._remote().supervisor.startAllProcesses(False)
 
     def states(self) -> dict[str, str]:
         """Return what supervisord says of each service, such as {"web": "RUNNING"}; empty when it does not run."""
@@ -163,7 +159,7 @@ class Supervisor:
             "directory": ROOT,
             "umask": "077",
             "priority": service.rank,
-            "autostart": str(service.at_once).lower(),
+            "autostart": "true",
             "autorestart": "true",
             "startsecs": service.starts_in,
             "startretries": 1_000_000,

@@ -67,7 +67,8 @@ class Miniature:
         self.process: subprocess.Popen[bytes] | None = None
         shutil.copytree(ROOT / "fleet" / "platform", root / "fleet" / "platform")
         for name, text in {
-            "fleet/__init__.py": "", "daphne/__init__.py": "", "celery/__init__.py": "", "uv.lock": "",
+            "fleet/__init__.py": "", "fleet/settings/base.py": "SECRET_KEY = 'mini'", "uv.lock": "",
+            "daphne/__init__.py": "", "celery/__init__.py": "",
             "daphne/__main__.py": DAPHNE, "celery/__main__.py": CELERY, "manage.py": MANAGE,
         }.items():  # fmt: skip
             (root / name).parent.mkdir(exist_ok=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from fleet.platform.installation import Installation, child_environment, write_addresses
+from fleet.platform.installation import ROOT, Installation, child_environment, write_addresses
 from fleet.platform.logs import LogStream
 from fleet.platform.supervision import Supervisor, services
 
@@ -18,15 +21,15 @@ def here(tmp_path: Path) -> Installation:
     return Installation(var=tmp_path / "my var 100%", host="127.0.0.1", port=9600)
 
 
-def configuration(here: Installation, **options: bool) -> configparser.ConfigParser:
-    text = Supervisor(here)._configuration_text(services(here, schema_is_current=options.get("current", True)))
+def configuration(here: Installation) -> configparser.ConfigParser:
+    text = Supervisor(here)._configuration_text(services(here))
     parser = configparser.ConfigParser()
     parser.read_string(text)
     return parser
 
 
 def test_services_stop_from_the_edge_inwards_and_the_database_last(here: Installation) -> None:
-    stops = sorted(services(here, schema_is_current=True), key=lambda service: -service.rank)
+    stops = sorted(services(here), key=lambda service: -service.rank)
     assert [service.name for service in stops] == ["gateways", "web", "worker", "runner", "valkey", "postgres"]
 
 
@@ -34,13 +37,30 @@ def test_named_servers_replace_the_embedded_ones(tmp_path: Path) -> None:
     here = Installation(
         var=tmp_path, host="127.0.0.1", port=1, database_url="postgresql://db/fleet", redis_url="redis://r/0"
     )
-    names = {service.name for service in services(here, schema_is_current=True)}
+    names = {service.name for service in services(here)}
     assert names == {"runner", "worker", "web", "gateways"}
 
 
-def test_services_wait_for_the_schema_when_it_may_have_changed(here: Installation) -> None:
-    at_once = {service.name for service in services(here, schema_is_current=False) if service.at_once}
-    assert at_once == {"postgres", "valkey"}
+def test_a_service_waits_for_the_schema_and_then_becomes_its_program(tmp_path: Path) -> None:
+    stamp, program = tmp_path / "schema", tmp_path / "program.py"
+    program.write_text("import sys; print('works with', sys.argv[1], __name__)")
+    (tmp_path / "settings.py").write_text("SECRET_KEY = 'x'\nprint('loaded', flush=True)\nUSE_TZ = True")
+    service = subprocess.Popen(
+        [sys.executable, "-m", "fleet.platform.held", str(stamp), str(program), "this"],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": "settings"},
+    )  # fmt: skip
+    assert service.stdout.readline() == "loaded\n"
+    assert service.poll() is None
+    stamp.touch()
+    assert service.communicate(timeout=60)[0] == "works with this __main__\n"
+
+
+def test_a_service_whose_schema_is_there_becomes_its_module_at_once(tmp_path: Path) -> None:
+    stamp = tmp_path / "schema"
+    stamp.touch()
+    command = [sys.executable, "-m", "fleet.platform.held", str(stamp), "-m", "json.tool", "--help"]
+    assert "usage" in subprocess.check_output(command, text=True, cwd=ROOT)
 
 
 def test_spaces_and_percent_signs_in_paths_survive_the_configuration(here: Installation) -> None:
@@ -53,7 +73,7 @@ def test_no_secret_is_in_the_configuration_or_in_an_argument(here: Installation)
     valkey = here.valkey()
     valkey.prepare()
     password = valkey.url.split("@")[0].rsplit(":", 1)[1]
-    text = Supervisor(here)._configuration_text(services(here, schema_is_current=True))
+    text = Supervisor(here)._configuration_text(services(here))
     assert password not in text
     assert "environment" not in text
 
