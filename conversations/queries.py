@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 
 from conversations.models import Conversation, InboundMessage, Message, Turn
 from conversations.states import TURN, TurnState
@@ -41,7 +39,7 @@ def conversations_to_advance(limit: int) -> list[int]:
     return list(waiting.values_list("conversation_id", flat=True).distinct()[:limit])
 
 
-def conversations_of(person: Person, *, before: int | None = None, limit: int = PAGE) -> Sequence[Conversation]:
+def conversations_of(person: Person, *, before: int | None = None, limit: int = PAGE) -> QuerySet[Conversation]:
     """Return conversations this person may read, newest id first, before the id `before`."""
     rows = Conversation.objects.select_related("identity", "person").order_by("-pk")
     if Permission.FLEET_VIEW not in person.permissions:

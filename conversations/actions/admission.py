@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import transaction
-from governance.policies import GateRequest
 
 from budgets import actions as budget_actions
 from conversations import events
@@ -27,6 +26,7 @@ from fleet.kernel.exceptions import Refused
 from fleet.kernel.transitions import move
 from governance import actions as governance_actions
 from governance import policies as governance_policies
+from governance.policies import GateRequest
 from governance.states import Gate, Outcome
 from identities import policies as identity_policies
 from identities import queries as identity_queries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -65,7 +66,7 @@ WITH heads AS (
     ORDER BY account, chat_id, (state = 'sending') DESC, id
 ), due AS MATERIALIZED (
     SELECT d.id FROM conversations_delivery d JOIN heads h ON h.id = d.id
-    WHERE d.state = 'pending' AND d.not_before <= statement_timestamp()
+    WHERE d.state = 'pending' AND d.not_before <= statement_timestamp() AND d.created_at > statement_timestamp() - make_interval(secs => %s)
     ORDER BY d.id LIMIT %s FOR UPDATE OF d SKIP LOCKED
 )
 UPDATE conversations_delivery SET state = 'sending', attempts = attempts + 1, sending_since = statement_timestamp()
@@ -78,10 +79,10 @@ def claim_deliveries(accounts: list[str], *, limit: int = 20, by: Actor | None =
     """Take up to `limit` due deliveries of these accounts for sending: oldest first, one in flight per chat.
 
     Each is `sending` afterwards; the caller must report delivered, failed or unknown for it. A sender that dies leaves it to the sweep.
-    Where a kill order holds, only notices go out; answers wait until it is lifted.
+    Where a kill order holds, only notices go out; answers wait until it is lifted. What is no longer fresh is left to the sweep.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_CLAIM, [accounts, _held(accounts), limit])
+        cursor.execute(_CLAIM, [accounts, _held(accounts), FRESH_FOR.total_seconds(), limit])
         ids = [row[0] for row in cursor.fetchall()]
     if not ids:
         return []
@@ -159,7 +160,7 @@ def resend(*, delivery_id: int, by: Actor) -> Delivery:
     )
 
 
-def _end(delivery: Delivery, state: DeliveryState, *, by: Actor, **fields: object) -> Delivery:
+def _end(delivery: Delivery, state: DeliveryState, *, by: Actor, **fields: Any) -> Delivery:
     return move(
         delivery,
         DELIVERY,
