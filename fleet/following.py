@@ -125,7 +125,7 @@ class Hints:
     """An ear for live hints. Deaf without Redis: then `wait` simply takes its time."""
 
     def __init__(self) -> None:
-        self._layer: Any = get_channel_layer()  # type: ignore[no-untyped-call]
+        self._layer: Any = get_channel_layer()
         self._topics: set[str] = set()
         self._channel = ""
         self._next: asyncio.Task[object] | None = None

@@ -30,7 +30,7 @@ async def listen(*topics: str, heard: Callable[[dict[str, Any]], None]) -> None:
 
 
 async def _listen(topics: tuple[str, ...], heard: Callable[[dict[str, Any]], None]) -> None:
-    layer = get_channel_layer()  # type: ignore[no-untyped-call]
+    layer = get_channel_layer()
     channel = await layer.new_channel()
     try:
         for topic in topics:

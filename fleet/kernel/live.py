@@ -33,6 +33,7 @@ def send(topic: str, payload: dict[str, Any]) -> None:
 async def _deliver(topic: str, payload: dict[str, Any]) -> None:
     message = {"type": "live.hint", "topic": topic, **payload}
     try:
-        await asyncio.wait_for(get_channel_layer().group_send(group(topic), message), SEND_TIMEOUT_SECONDS)
+        layer = get_channel_layer()
+        await asyncio.wait_for(layer.group_send(group(topic), message), SEND_TIMEOUT_SECONDS)
     except Exception as error:
         log.debug("live.hint_lost", topic=topic, error=str(error))

@@ -25,7 +25,7 @@ class SecretUnreadable(FleetError):
 def _primitive() -> aead.Aead:
     aead.register()
     handle = tink.json_proto_keyset_format.parse(_keyset(), secret_key_access.TOKEN)
-    return handle.primitive(aead.Aead)  # type: ignore[type-abstract]  # type: ignore[type-abstract]  # Tink asks for the interface
+    return handle.primitive(aead.Aead)  # type: ignore[type-abstract]
 
 
 def _keyset() -> str:
