@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 import rfc8785
 import yaml
@@ -45,11 +46,12 @@ def compiled(identity: Identity) -> Compiled:
 
     The same versions give the same bytes: no time, no sender and no order of rows goes in, so a provider's prompt cache holds.
     """
-    pointers = TextPointer.objects.filter(identity=identity).select_related("live")
-    texts = sorted(pointers, key=lambda text: (text.kind, text.name))  # here, as databases sort by their own taste
-    tools = _tools(ToolGrant.objects.filter(identity=identity))
-    soul = next((text.live.content for text in texts if text.kind == TextKind.SOUL), "")
-    skills = {text.name: text.live.content for text in texts if text.kind == TextKind.SKILL}
+    pointers = TextPointer.objects.filter(identity=identity)
+    # Sorted here, as databases sort by their own taste.
+    texts = sorted(pointers.values_list("kind", "name", "live__content", "live__sha256"))
+    tools = _tools(ToolGrant.objects.filter(identity=identity).values_list("pattern", "decision"))
+    soul = next((content for kind, _, content, _ in texts if kind == TextKind.SOUL), "")
+    skills = {name: content for kind, name, content, _ in texts if kind == TextKind.SKILL}
     prompt = _system_prompt(identity, soul, skills, can_read="Read" in tools)
     files = {INSTRUCTIONS: prompt.encode()}
     files |= {SKILL_FILE.format(name=name): content.encode() for name, content in skills.items()}
@@ -57,12 +59,13 @@ def compiled(identity: Identity) -> Compiled:
         slug=identity.slug,
         system_prompt=prompt,
         digest=_digest(identity.slug, files, tools),
-        versions={_version_key(text): text.live.sha256 for text in texts},
+        versions={"soul" if kind == TextKind.SOUL else f"skill/{name}": sha256 for kind, name, _, sha256 in texts},
         tools=tools,
         files=files,
     )
 
 
+@lru_cache(maxsize=256)
 def skill_description(content: str) -> str:
     """Return the description in a SKILL.md's front matter; empty when there is none."""
     head, separator, _ = content.removeprefix("---\n").partition("\n---\n")
@@ -75,18 +78,15 @@ def skill_description(content: str) -> str:
     return " ".join(str(facts.get("description") or "").split()) if isinstance(facts, dict) else ""
 
 
-def _version_key(text: TextPointer) -> str:
-    return "soul" if text.kind == TextKind.SOUL else f"skill/{text.name}"
-
-
-def _tools(grants: Iterable[ToolGrant]) -> tuple[str, ...]:
+def _tools(grants: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """Return the tools a provider should offer: those with an allow, but none that is denied as a whole."""
-    names = {decision: set[str]() for decision in ToolDecision}
-    for grant in grants:
-        whole = grant.decision == ToolDecision.ALLOW or "(" not in grant.pattern
-        if whole:
-            names[ToolDecision(grant.decision)].add(grant.pattern.partition("(")[0])
-    return tuple(sorted(names[ToolDecision.ALLOW] - names[ToolDecision.DENY]))
+    allowed, denied = set(), set()
+    for pattern, decision in grants:
+        if decision == ToolDecision.ALLOW:
+            allowed.add(pattern.partition("(")[0])
+        elif decision == ToolDecision.DENY and "(" not in pattern:
+            denied.add(pattern)
+    return tuple(sorted(allowed - denied))
 
 
 def _digest(slug: str, files: dict[str, bytes], tools: tuple[str, ...]) -> str:
@@ -106,9 +106,10 @@ def _introduction(identity: Identity) -> str:
     role = ", ".join(part for part in (identity.title, identity.department) if part)
     lines = [f"You are {identity.name}" + (f" ({role})." if role else ".")]
     near = Identity.objects.filter(Q(pk=identity.manager_id) | Q(manager=identity))
-    for other in sorted(near.exclude(state=IdentityState.RETIRED), key=lambda bot: bot.slug):
-        whose = "You report to" if other.pk == identity.manager_id else "Reports to you:"
-        lines.append(f"{whose} {other.name} ({other.title or other.slug}).")
+    names = near.exclude(state=IdentityState.RETIRED).values_list("slug", "name", "title", "pk")
+    for slug, name, title, identifier in sorted(names):
+        whose = "You report to" if identifier == identity.manager_id else "Reports to you:"
+        lines.append(f"{whose} {name} ({title or slug}).")
     return "\n".join(lines)
 
 
