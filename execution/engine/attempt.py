@@ -107,6 +107,7 @@ class Attempt:
         run = self._open(prompt)
         began = time.monotonic()
         process = run.prepare()
+        self._check_not_halted()
         texts = self._survive(partial(self._release, process, began))
         self._limits = Limits(
             seconds=prompt.max_seconds, tool_calls=prompt.max_tool_calls, stall_seconds=settings.FLEET_STALL_SECONDS
@@ -121,10 +122,15 @@ class Attempt:
         run = self._provider.open(prompt, judge=gatekeeper.judge)
         with self._halt_lock:
             self._run = run
+        self._check_not_halted()
+        return run
+
+    def _check_not_halted(self) -> None:
+        """Raise NotPrepared when somebody ended this before it began."""
+        with self._halt_lock:
             halt = self._halt
         if halt:
             raise NotPrepared(Finished(halt.outcome, sentence=halt.sentence))
-        return run
 
     def _release(self, process: ProcessFacts | None, began: float) -> tuple[ports.UserText, ...]:
         spawned_ago = dt.timedelta(seconds=time.monotonic() - began)

@@ -1,0 +1,51 @@
+"""Django admin for executions: to look at. Nothing here changes but by its action."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from execution.models import Execution, ExecutionEvent, OrphanResult, Worker
+from identities.admin import MatrixAdmin
+
+
+@admin.register(Execution)
+class ExecutionAdmin(MatrixAdmin):
+    """Provider turns, the newest first."""
+
+    read_only = True
+    list_display = ("id", "identity", "provider", "model", "state", "outcome", "spend_stage", "queued_at", "ended_at")
+    list_filter = ("state", "outcome", "provider", "spend_stage")
+    list_select_related = ("identity",)
+    search_fields = ("=id", "=origin_id", "=session_id")
+    ordering = ("-pk",)
+
+
+@admin.register(ExecutionEvent)
+class ExecutionEventAdmin(MatrixAdmin):
+    """What happened in them, line by line."""
+
+    read_only = True
+    list_display = ("id", "execution_id", "sequence", "kind", "at")
+    list_filter = ("kind",)
+    search_fields = ("=execution__id",)
+    ordering = ("-pk",)
+
+
+@admin.register(Worker)
+class WorkerAdmin(MatrixAdmin):
+    """Incarnations of worker processes."""
+
+    read_only = True
+    list_display = ("id", "host", "pid", "slots", "started_at", "beat_at", "stopped_at")
+    search_fields = ("host", "=pid")
+    ordering = ("-started_at",)
+
+
+@admin.register(OrphanResult)
+class OrphanResultAdmin(MatrixAdmin):
+    """What fenced workers still had."""
+
+    read_only = True
+    list_display = ("id", "execution_id", "epoch", "outcome", "created_at")
+    search_fields = ("=execution__id",)
+    ordering = ("-pk",)

@@ -1,0 +1,300 @@
+"""A worker and the mock: every way a turn can end, and what others can do to it while it runs."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import connection
+
+from budgets import actions as budget_actions
+from budgets.models import Reservation
+from budgets.states import Metric, Mode, Scope
+from execution import actions, queries
+from execution.engine import Supervisor, attempt, supervisor
+from execution.models import Execution, OrphanResult, Worker
+from execution.providers.mock import provider as mock
+from execution.providers.mock import script
+from execution.states import EventKind, ExecutionState, OutcomeClass, SpendStage
+from governance import actions as governance_actions
+from governance import queries as governance_queries
+from governance.models import GateDecision
+from governance.states import KillMode, KillScope
+from tests.factories import execution as made
+from tests.factories.execution import BY
+
+Run = Callable[[Execution], Execution]
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch) -> None:
+    monkeypatch.setattr(script, "WORD_SECONDS", 0.001)
+
+
+def kinds(execution: Execution) -> list[str]:
+    return [event.kind for event in queries.events_after(execution.pk)]
+
+
+class TestOneTurn:
+    def test_answers(self, run: Run) -> None:
+        row = run(made.queued("Is anybody there?"))
+        assert (row.state, row.outcome, row.spend_stage) == (
+            ExecutionState.SUCCEEDED,
+            OutcomeClass.OK,
+            SpendStage.SETTLED,
+        )
+        assert "Is anybody there?" in row.answer
+        assert (row.cost_nano_usd, row.cost_basis) == (0, "free")
+        assert row.output > 0 and row.input_uncached > 0
+        assert row.provider_version == script.VERSION
+        assert Reservation.objects.get(pk=row.reservation_id).state == "settled"
+
+    def test_what_is_read_live_is_what_was_answered(self, run: Run) -> None:
+        row = run(made.queued("mock:words=40"))
+        events = queries.events_after(row.pk)
+        assert "".join(event.payload["text"] for event in events if event.kind == EventKind.TEXT) == row.answer
+        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+        assert (events[0].kind, events[-1].kind) == (EventKind.STARTED, EventKind.ENDED)
+
+    def test_events_are_read_in_pages(self, run: Run) -> None:
+        row = run(made.queued("mock:words=40"))
+        first, second = queries.events_after(row.pk, 0, 2), queries.events_after(row.pk, 2, 2)
+        assert [event.sequence for event in first + second] == [1, 2, 3, 4]
+
+    @pytest.mark.parametrize("outcome", ["auth", "limit", "overload", "context_full", "error"])
+    def test_fails_with_a_sentence(self, run: Run, outcome: str) -> None:
+        row = run(made.queued(f"mock:fail={outcome}"))
+        assert (row.state, row.outcome) == (ExecutionState.FAILED, outcome)
+        assert row.sentence.endswith(".")
+
+    def test_a_fault_of_ours_is_told_as_such_and_logged(self, run: Run, caplog) -> None:
+        row = run(made.queued("mock:crash"))
+        assert (row.state, row.outcome) == (ExecutionState.FAILED, OutcomeClass.ERROR)
+        assert "inside Fleet" in row.sentence
+        assert "asked to crash" in caplog.text
+
+    def test_a_tool_call_passes_the_gate(self, run: Run) -> None:
+        row = run(made.queued("mock:tool=Bash", identity=made.BotFactory(tools=["Bash"])))
+        assert (row.tool_calls, row.state) == (1, ExecutionState.SUCCEEDED)
+        assert EventKind.TOOL_DENIED not in kinds(row)
+
+    def test_a_tool_without_a_grant_is_refused_and_remembered(self, run: Run) -> None:
+        row = run(made.queued("mock:tool=Bash"))
+        denied = next(event for event in queries.events_after(row.pk) if event.kind == EventKind.TOOL_DENIED)
+        assert (denied.payload["tool"], denied.payload["target"]) == ("Bash", "echo mock")
+        assert "no grant" in denied.payload["reason"]
+        assert (
+            GateDecision.objects.get(origin_kind="execution", origin_id=str(row.pk)).reason_code == "tool_not_granted"
+        )
+
+    def test_the_workspace_is_written_once_and_again_when_the_bot_changes(self, run: Run, settings) -> None:
+        bot = made.BotFactory()
+        run(made.queued(identity=bot))
+        written = settings.FLEET_WORKSPACES / bot.slug / "CLAUDE.md"
+        before = written.stat().st_mtime_ns
+        run(made.queued(identity=bot))
+        assert written.stat().st_mtime_ns == before
+        bot.title = "Chief of Tests"
+        bot.save()
+        run(made.queued(identity=bot))
+        assert "Chief of Tests" in written.read_text()
+
+
+class TestLimits:
+    def test_minutes(self, run: Run, monkeypatch) -> None:
+        monkeypatch.setattr(attempt.workspace, "prompt_for", _with(attempt.workspace.prompt_for, max_seconds=0))
+        row = run(made.queued("mock:hang"))
+        assert (row.state, row.outcome) == (ExecutionState.FAILED, OutcomeClass.TIMEOUT)
+        assert "minutes" in row.sentence
+
+    def test_silence(self, run: Run, settings) -> None:
+        settings.FLEET_STALL_SECONDS = 0.1
+        row = run(made.queued("mock:hang"))
+        assert (row.outcome, "sign of life" in row.sentence) == (OutcomeClass.TIMEOUT, True)
+
+    def test_silence_is_no_stall_while_a_tool_runs(self, run: Run, settings) -> None:
+        settings.FLEET_STALL_SECONDS = 0.1
+        row = run(made.queued("mock:tool=Bash mock:slow=0.05", identity=made.BotFactory(tools=["Bash"])))
+        assert row.outcome == OutcomeClass.OK
+
+    def test_tool_calls(self, run: Run) -> None:
+        bot = made.BotFactory(tools=["Bash"], max_tool_calls=0)
+        row = run(made.queued("mock:tool=Bash mock:hang", identity=bot))
+        assert (row.outcome, "0 tool calls" in row.sentence) == (OutcomeClass.LIMIT, True)
+
+    def test_length_of_the_answer(self, run: Run, monkeypatch) -> None:
+        monkeypatch.setattr("execution.engine.halts.LONGEST_ANSWER", 20)
+        row = run(made.queued("mock:words=500"))
+        assert (row.state, row.outcome) == (ExecutionState.FAILED, OutcomeClass.LIMIT)
+        assert row.answer.startswith("word1 ")
+
+    def test_budget(self, run: Run) -> None:
+        bot = made.BotFactory()
+        budget_actions.create_budget(
+            name="Tokens of one bot",
+            scope_kind=Scope.IDENTITY,
+            scope_id=bot.slug,
+            metric=Metric.TOKENS,
+            limit_amount=10_000,
+            mode=Mode.HARD,
+            by=BY,
+        )
+        row = run(made.queued(f"{'x' * 60_000} mock:hang", identity=bot))
+        assert (row.state, row.outcome) == (ExecutionState.FAILED, OutcomeClass.BUDGET)
+        assert "budget" in row.sentence
+
+
+def _with(prompt_for, **fields):
+    from dataclasses import replace
+
+    return lambda execution: replace(prompt_for(execution), **fields)
+
+
+@pytest.fixture
+def worker(transactional_db: None) -> Iterator[Supervisor]:
+    """A whole worker with all its clocks, in threads of this process."""
+    made.set_the_table()
+    worker = Supervisor(slots=4)
+    worker.start()
+    yield worker
+    worker.stop(grace=0)
+    connection.close()
+
+
+def until(state: Callable[[Execution], bool], execution: Execution, seconds: float = 30) -> Execution:
+    """Wait until the execution's row fits, and return it."""
+    deadline = time.monotonic() + seconds
+    while not state(row := Execution.objects.get(pk=execution.pk)):
+        assert time.monotonic() < deadline, f"still {row.state} after {seconds} s"
+        time.sleep(0.02)
+    return row
+
+
+def running(row: Execution) -> bool:
+    return row.state == ExecutionState.RUNNING
+
+
+def ended(row: Execution) -> bool:
+    return row.ended_at is not None
+
+
+class TestWorker:
+    def test_runs_what_it_is_offered(self, worker: Supervisor) -> None:
+        execution = made.queued()
+        assert worker.offer(execution.pk, 0)
+        assert until(ended, execution).state == ExecutionState.SUCCEEDED
+
+    def test_finds_what_no_hint_has_brought(self, worker: Supervisor) -> None:
+        assert until(ended, made.queued()).state == ExecutionState.SUCCEEDED
+
+    def test_leaves_what_it_has_no_slot_for_until_it_has_one(self, worker: Supervisor) -> None:
+        worker.slots = 1
+        blocking, waiting = made.queued("mock:hang"), made.queued()
+        worker.offer(blocking.pk, 0)
+        until(running, blocking)
+        assert not worker.offer(waiting.pk, 0)
+        actions.request_stop(execution_id=blocking.pk, reason="", by=BY)
+        assert until(ended, waiting).state == ExecutionState.SUCCEEDED
+
+    def test_stops_what_somebody_wants_stopped(self, worker: Supervisor) -> None:
+        execution = made.queued("mock:hang")
+        worker.offer(execution.pk, 0)
+        until(running, execution)
+        actions.request_stop(execution_id=execution.pk, reason="enough", by=BY)
+        row = until(ended, execution)
+        assert (row.state, row.outcome, row.sentence) == (
+            ExecutionState.STOPPED,
+            OutcomeClass.STOPPED,
+            "Stopped: enough",
+        )
+
+    def test_a_stop_order_ends_it_and_gets_its_line(self, worker: Supervisor) -> None:
+        execution = made.queued("mock:hang")
+        worker.offer(execution.pk, 0)
+        until(running, execution)
+        order = governance_actions.stop(scope=KillScope.FLEET, mode=KillMode.STOP, reason="fire drill", by=BY)
+        row = until(ended, execution)
+        assert (row.state, row.outcome) == (ExecutionState.STOPPED, OutcomeClass.GOVERNANCE)
+        assert "fire drill" in row.sentence
+        assert governance_queries.receipt(order).alive == ()
+
+    def test_a_stop_order_also_ends_what_came_up_behind_its_back(self, worker: Supervisor, monkeypatch) -> None:
+        monkeypatch.setattr("governance.ports.alive_within", lambda *_: iter(()))
+        execution = made.queued("mock:hang")
+        worker.offer(execution.pk, 0)
+        until(running, execution)
+        order = governance_actions.stop(scope=KillScope.FLEET, mode=KillMode.STOP, reason="fire drill", by=BY)
+        until(ended, execution)
+        (line,) = governance_queries.receipt(order).lines
+        assert (line.subject, line.expected) == (str(execution.pk), False)
+
+    def test_a_draining_order_lets_it_finish(self, worker: Supervisor) -> None:
+        execution = made.queued("mock:slow=1")
+        worker.offer(execution.pk, 0)
+        until(running, execution)
+        governance_actions.stop(scope=KillScope.FLEET, mode=KillMode.DRAIN, reason="fire drill", by=BY)
+        assert until(ended, execution).state == ExecutionState.SUCCEEDED
+
+    def test_a_worker_that_lost_the_row_gives_up_and_keeps_what_it_had(self, worker: Supervisor) -> None:
+        execution = made.queued("mock:hang")
+        worker.offer(execution.pk, 0)
+        until(running, execution)
+        Execution.objects.filter(pk=execution.pk).update(epoch=7)
+        deadline = time.monotonic() + 30
+        while not OrphanResult.objects.filter(execution=execution).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert Execution.objects.get(pk=execution.pk).state == ExecutionState.RUNNING
+
+    def test_a_worker_that_was_declared_lost_becomes_another(self, worker: Supervisor) -> None:
+        first = worker.worker.pk
+        actions.retire_worker(worker_id=first, event="execution.worker.lost", by=BY)
+        worker._beat()
+        assert worker.worker.pk != first
+        assert Worker.objects.get(pk=worker.worker.pk).stopped_at is None
+
+    def test_a_worker_that_cannot_beat_ends_what_it_runs_and_takes_nothing(self, worker: Supervisor) -> None:
+        execution = made.queued("mock:hang")
+        worker.offer(execution.pk, 0)
+        until(running, execution)
+        worker._beat_at -= supervisor.FENCE_SECONDS + 1
+        assert not worker.offer(made.queued().pk, 0)
+        row = until(ended, execution)
+        assert (row.outcome, "could not reach the database" in row.sentence) == (OutcomeClass.ERROR, True)
+
+
+class TestStoppingAWorker:
+    def test_what_runs_may_finish(self, worker: Supervisor) -> None:
+        execution = made.queued("mock:slow=0.5")
+        worker.offer(execution.pk, 0)
+        until(running, execution)
+        worker.stop(grace=30)
+        assert Execution.objects.get(pk=execution.pk).state == ExecutionState.SUCCEEDED
+
+    def test_what_does_not_finish_is_ended_and_says_so(self, worker: Supervisor) -> None:
+        execution = made.queued("mock:hang")
+        worker.offer(execution.pk, 0)
+        until(running, execution)
+        worker.stop(grace=0)
+        row = Execution.objects.get(pk=execution.pk)
+        assert (row.state, "restarted" in row.sentence) == (ExecutionState.STOPPED, True)
+
+    def test_what_has_not_begun_is_given_back(self, worker: Supervisor, monkeypatch) -> None:
+        arrived, may_go = threading.Event(), threading.Event()
+
+        def held(self) -> None:
+            arrived.set()
+            may_go.wait(30)
+
+        monkeypatch.setattr(mock.MockRun, "prepare", held)
+        monkeypatch.setattr(mock.MockRun, "kill", lambda self: may_go.set() or True)
+        execution = made.queued()
+        worker.offer(execution.pk, 0)
+        assert arrived.wait(30)
+        worker.stop(grace=0)
+        row = Execution.objects.get(pk=execution.pk)
+        assert (row.state, row.spend_stage) == (ExecutionState.QUEUED, SpendStage.RESERVED)
+
+    def test_takes_nothing_new(self, worker: Supervisor) -> None:
+        worker.refuse_work()
+        assert not worker.offer(made.queued().pk, 0)
