@@ -6,7 +6,6 @@ import nh3
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from markdown_it.utils import OptionsDict
 
 _TAGS = {
     "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s",
@@ -15,8 +14,14 @@ _TAGS = {
 _ATTRIBUTES = {"a": {"href", "title"}, "code": {"class"}, "ol": {"start"}, "pre": {"tabindex"}, "div": {"class"}}
 _SCHEMES = {"http", "https", "mailto"}
 
-_parser = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
-_parser.disable("image")  # a picture in a reply would let any host see who reads it and when
+
+def _parser(*, breaks: bool) -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "breaks": breaks})
+    # A picture in a reply would let any host see who reads it and when.
+    return parser.enable(["table", "strikethrough"]).disable("image")
+
+
+_PARSERS = {breaks: _parser(breaks=breaks) for breaks in (True, False)}
 
 
 def render(text: str, *, top: int = 2, breaks: bool = True) -> SafeString:
@@ -25,10 +30,11 @@ def render(text: str, *, top: int = 2, breaks: bool = True) -> SafeString:
     `top` is the level of its highest heading, so that it takes its place in the outline of the page around it.
     `breaks` keeps single line breaks, as people expect of a reply and not of a document.
     """
-    tokens = _parser.parse(text)
+    parser = _PARSERS[breaks]
+    tokens = parser.parse(text)
     _level_headings(tokens, top)
     clean = nh3.clean(
-        _parser.renderer.render(tokens, OptionsDict({**_parser.options, "breaks": breaks}), {}),
+        parser.renderer.render(tokens, parser.options, {}),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
         url_schemes=_SCHEMES,

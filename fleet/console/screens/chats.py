@@ -199,8 +199,7 @@ def parts_of(events: Iterable[ExecutionEvent], *, ended: bool = False) -> tuple[
     for event in events:
         payload = event.payload
         if event.kind == EventKind.TEXT:
-            before = parts.pop().text if parts and isinstance(parts[-1], TextPart) else ""
-            parts.append(TextPart(before + payload["text"]))
+            _add_text(parts, payload["text"])
         elif event.kind == EventKind.TOOL_STARTED:
             started[payload["call"]] = (len(parts), event.at)
             unfinished = Status("unknown", "No result") if ended else Status("running", "Running")
@@ -209,6 +208,14 @@ def parts_of(events: Iterable[ExecutionEvent], *, ended: bool = False) -> tuple[
             place, since = started[payload["call"]]
             parts[place] = _finished(parts[place], event, since)
     return tuple(parts)
+
+
+def _add_text(parts: list[TextPart | ToolLine], text: str) -> None:
+    last = parts[-1] if parts else None
+    if isinstance(last, TextPart):
+        parts[-1] = TextPart(last.text + text)
+    else:
+        parts.append(TextPart(text))
 
 
 def _finished(line: TextPart | ToolLine, event: ExecutionEvent, since: dt.datetime) -> ToolLine:

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from fleet.console.forms import GatewayTokenForm, TokenForm
 from fleet.console.screens.accounts import account_page
-from fleet.console.views.answers import actor_of, number, pager, person_of, secret, show
+from fleet.console.views.answers import actor_of, complaints, number, pager, person_of, secret, show
 from fleet.kernel.exceptions import FleetError
 from gateways import actions as gateway_actions
 from gateways.states import Platform
@@ -66,7 +66,7 @@ def gateway_token(request: HttpRequest) -> HttpResponse:
     """Keep a bot's Telegram token, encrypted; it is never shown again."""
     form = GatewayTokenForm(request.POST)
     if not form.is_valid():
-        messages.error(request, " ".join(error for errors in form.errors.values() for error in errors))
+        messages.error(request, complaints(form))
         return redirect("console:account")
     bot = identity_queries.get_identity(form.cleaned_data["bot"])
     try:

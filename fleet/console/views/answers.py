@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
+from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.cache import patch_cache_control, patch_vary_headers
@@ -41,6 +42,11 @@ def person_of(request: HttpRequest) -> Person:
 def actor_of(request: HttpRequest) -> Actor:
     """Return who does it."""
     return Actor.person(person_of(request))
+
+
+def complaints(form: Form) -> str:
+    """Return everything a form has to say against its input, in one line."""
+    return " ".join(str(error) for errors in form.errors.values() for error in errors)
 
 
 def number(request: HttpRequest, name: str) -> int | None:

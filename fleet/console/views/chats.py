@@ -18,7 +18,7 @@ from fleet.console.forms import MESSAGE_LIMIT, MessageForm, NewChatForm
 from fleet.console.presenters import ChatPage
 from fleet.console.screens import chats
 from fleet.console.screens.bots import bot_name
-from fleet.console.views.answers import actor_of, number, pager, person_of, show
+from fleet.console.views.answers import actor_of, complaints, number, pager, person_of, show
 from fleet.kernel.exceptions import FleetError, Invalid, Refused
 from identities import policies as identity_policies
 from identities import queries as identity_queries
@@ -149,7 +149,7 @@ def _composing(request: HttpRequest, page: ChatPage, *, status: int = 200, **ext
 
 def _unusable(request: HttpRequest, form: MessageForm, page: ChatPage, **extra: Any) -> HttpResponse:
     """Give the text back with the reason; nobody has to write it twice."""
-    told = " ".join(error for errors in form.errors.values() for error in errors)
+    told = complaints(form)
     if getattr(request, "htmx", False):
         return show(request, "chat/_composer_error.html", {"composer_error": told}, status=_UNUSABLE)
     extra |= {"composer_error": told, "draft": form.data.get("text", "")}
