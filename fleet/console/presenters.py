@@ -268,11 +268,6 @@ class KillView:
     receipts: tuple[OrderView, ...] = ()
     older: int | None = None
 
-    @property
-    def fleet_order(self) -> OrderView | None:
-        """Return the order that holds the whole fleet, if there is one."""
-        return next((order for order in self.in_force if order.scope == "fleet"), None)
-
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:

@@ -37,6 +37,21 @@ ORDER: dict[str, Status] = {
     "lifted": Status("ok", "Lifted"),
 }
 
+DELIVERY: dict[str, Status] = {
+    "pending": Status("waiting", "Not delivered yet"),
+    "sending": Status("running", "Being delivered"),
+    "sent": Status("ok", "Delivered"),
+    "partial": Status("failed", "Delivered in part"),
+    "failed": Status("failed", "Not delivered"),
+    "suppressed": Status("held", "Withheld"),
+    "unknown": Status("unknown", "Delivery unknown"),
+}
+
+
+def delivery_status(state: str) -> Status:
+    """Return how far an answer got, in words."""
+    return DELIVERY.get(state, UNKNOWN)
+
 
 def turn_status(state: str) -> Status:
     """Return how a turn's state reads; a state we do not know is shown as unknown."""

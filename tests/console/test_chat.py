@@ -189,6 +189,23 @@ def test_a_telegram_conversation_is_answered_on_telegram(operator: Client, peopl
     assert "<textarea" not in operator.get(f"/chat/{talk.pk}/").content.decode()
 
 
+def test_an_answer_says_how_far_it_got_on_its_way(operator: Client, people: dict[str, Person]) -> None:
+    people["operator"].chat_accounts.create(platform="telegram", external_id="501")
+    turn = scenes.answer(scenes.turn_of(scenes.say()))
+    address = f"/chat/{turn.conversation_id}/"
+    assert "Not delivered yet" in text_of(operator.get(address))
+    turn.deliveries.filter(kind="answer").update(state="sending")
+    turn.deliveries.filter(kind="answer").update(state="unknown")
+    assert "Delivery unknown" in text_of(operator.get(address))
+
+
+def test_one_message_can_be_fetched_alone(operator: Client) -> None:
+    talk = begin(operator, "Hello there")
+    message = Message.objects.get()
+    assert "Hello there" in text_of(operator.get(f"/chat/{talk.pk}/messages/{message.pk}/"))
+    assert operator.get(f"/chat/{talk.pk}/messages/{message.pk + 1}/").status_code == 404
+
+
 def test_a_viewer_reads_and_does_not_talk(operator: Client, signed_in: SignedIn) -> None:
     talk = begin(operator)
     viewer = signed_in("viewer")

@@ -21,7 +21,7 @@ COUNTS = {
     "/fleet/": SHELL + 9,
     "/fleet/ada/": SHELL + 11,
     "/chat/": SHELL + 3,
-    "/chat/{talk}/": SHELL + 5,
+    "/chat/{talk}/": SHELL + 6,
     "/kill-switch/": SHELL + 9,
     "/kill-switch/receipts/{order}/": SHELL + 5,
     "/account/": SHELL + 2,
@@ -52,7 +52,9 @@ def crowd(places: dict[str, int]) -> None:
     turn = talk.turns.order_by("pk").first()
     Message.objects.bulk_create(Message(conversation=talk, turn=turn, author="bot", text="Well.") for _ in range(100))
     StopLine.objects.bulk_create(
-        StopLine(order_id=places["order"], kind="process", subject=str(10_000 + n), killed=True, quiet_at=ada.created_at)
+        StopLine(
+            order_id=places["order"], kind="process", subject=str(10_000 + n), killed=True, quiet_at=ada.created_at
+        )
         for n in range(200)
     )
 

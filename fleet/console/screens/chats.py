@@ -11,10 +11,10 @@ from django.utils.html import linebreaks, urlize
 from django.utils.safestring import SafeString, mark_safe
 
 from conversations import queries
-from conversations.models import Conversation, InboundMessage, Message, Turn
-from conversations.ports import platform_of
+from conversations.models import Conversation, Delivery, InboundMessage, Message, Turn
+from conversations.ports import STORED_PLATFORMS, platform_of
 from conversations.queries import PAGE
-from conversations.states import TURN, Author, TurnState
+from conversations.states import TURN, Author, DeliveryKind, TurnState
 from execution import queries as execution_queries
 from execution.models import Execution, ExecutionEvent
 from execution.states import EventKind, ExecutionState
@@ -29,7 +29,7 @@ from fleet.console.presenters import (
     TranscriptItem,
     TurnView,
 )
-from fleet.console.statuses import Status, turn_status
+from fleet.console.statuses import Status, delivery_status, turn_status
 from identities.models import Identity, Person
 from identities.permissions import Permission
 
@@ -82,7 +82,7 @@ def chat_page(
     why_not = why_not_here(conversation, person)
     return ChatPage(
         row=row,
-        items=_items(messages, row.bot),
+        items=_items(messages, row.bot, {} if row.channel in STORED_PLATFORMS else _deliveries_of(messages)),
         turns=turn_views(open_turns, person),
         older=str(messages[0].pk) if older else "",
         newer=before is not None,
@@ -118,17 +118,26 @@ def why_not_here(conversation: Conversation, person: Person) -> str:
     return ""
 
 
-def _items(messages: Sequence[Message], bot: BotName) -> tuple[TranscriptItem, ...]:
+def _deliveries_of(messages: Sequence[Message]) -> dict[int, Status]:
+    """Return by turn how far its answer got on the way to the person's platform."""
+    turns = [message.turn_id for message in messages if message.author == Author.BOT]
+    rows = Delivery.objects.filter(turn__in=turns, kind=DeliveryKind.ANSWER).values_list("turn_id", "state")
+    return {turn: delivery_status(state) for turn, state in rows if turn is not None}
+
+
+def _items(messages: Sequence[Message], bot: BotName, deliveries: dict[int, Status]) -> tuple[TranscriptItem, ...]:
     executions = [
         message.turn.execution_id
         for message in messages
         if message.author == Author.BOT and message.turn and message.turn.execution_id
     ]
     tools = _tools_of(executions) if executions else {}
-    return tuple(_item(message, bot, tools) for message in messages)
+    return tuple(_item(message, bot, tools, deliveries) for message in messages)
 
 
-def _item(message: Message, bot: BotName, tools: dict[int, tuple[ToolLine, ...]]) -> TranscriptItem:
+def _item(
+    message: Message, bot: BotName, tools: dict[int, tuple[ToolLine, ...]], deliveries: dict[int, Status]
+) -> TranscriptItem:
     turn = message.turn
     execution = turn.execution if turn else None
     ends = message.author == Author.SYSTEM and turn is not None and message.text == turn.sentence
@@ -144,6 +153,7 @@ def _item(message: Message, bot: BotName, tools: dict[int, tuple[ToolLine, ...]]
         receipt=receipt(execution) if by_bot and execution else None,
         status=turn_status(turn.state) if ends and turn else None,
         next_step=turn.next_step if ends and turn else "",
+        delivery=deliveries.get(message.turn_id or 0) if by_bot else None,
     )
 
 

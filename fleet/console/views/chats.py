@@ -19,7 +19,7 @@ from fleet.console.presenters import ChatPage
 from fleet.console.screens import chats
 from fleet.console.screens.bots import bot_name
 from fleet.console.views.answers import actor_of, complaints, number, pager, person_of, show
-from fleet.kernel.exceptions import FleetError, Invalid, Refused
+from fleet.kernel.exceptions import FleetError, Invalid, NotFound, Refused
 from identities import policies as identity_policies
 from identities import queries as identity_queries
 from identities.models import Identity
@@ -92,7 +92,7 @@ def message(request: HttpRequest, conversation_id: int, message_id: int) -> Http
     page = chats.chat_page(row, person, after=message_id - 1)
     item = next((item for item in page.items if item.id == str(message_id)), None)
     if item is None:
-        raise Invalid("There is no such message here.", next_step="Reload the conversation.")
+        raise NotFound("There is no such message here.", next_step="Reload the conversation.")
     return show(request, "chat/_item.html", {"item": item})
 
 
