@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+HEADLESS = (["gateways"],)  # commands that run for ever and show no page
 
 
 def use_project_environment() -> None:
@@ -20,7 +21,8 @@ def use_project_environment() -> None:
 
 def main() -> None:
     """Run one management command."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings.base")
+    settings = "headless" if sys.argv[1:2] in HEADLESS else "base"
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", f"fleet.settings.{settings}")
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)

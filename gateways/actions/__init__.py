@@ -10,7 +10,7 @@ from gateways.actions.accounts import (
     switch_off,
     take_over_tokens,
 )
-from gateways.actions.leases import LEASE, release_lease, renew_leases, take_lease
+from gateways.actions.leases import LEASE, release_leases, renew_leases, take_lease
 from gateways.actions.processes import start_process, stop_process
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "introduce",
     "note_activity",
     "reject",
-    "release_lease",
+    "release_leases",
     "renew_leases",
     "report",
     "set_token",

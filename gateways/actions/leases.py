@@ -45,7 +45,8 @@ def renew_leases(*, token_hashes: Iterable[str], process: GatewayProcess) -> set
 
 
 @transaction.atomic
-def release_lease(*, token_hash: str, process: GatewayProcess, by: Actor) -> None:
-    """Give the right to poll back; only call it when no poll is under way any more."""
-    if TokenLease.objects.filter(token_hash=token_hash, holder=process).delete()[0]:
-        journal.record(events.LEASE_RELEASED, by=by, subject=("gateway_process", process.pk), token_hash=token_hash)
+def release_leases(*, token_hashes: Iterable[str], process: GatewayProcess, by: Actor) -> None:
+    """Give the right to poll back; only call it when no poll with these tokens is under way any more."""
+    for token_hash in token_hashes:
+        if TokenLease.objects.filter(token_hash=token_hash, holder=process).delete()[0]:
+            journal.record(events.LEASE_RELEASED, by=by, subject=("gateway_process", process.pk), token_hash=token_hash)

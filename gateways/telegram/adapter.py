@@ -47,10 +47,7 @@ class TelegramAdapter:
     async def serve(self, accounts: list[GatewayAccount]) -> None:
         """Poll for exactly these accounts, as far as their tokens are free."""
         wanted = {account.token_hash: account for account in accounts}
-        for digest, (poller, task) in list(self._pollers.items()):
-            account = wanted.get(digest)
-            if account is None or account.key != poller.line.key or task.done():
-                await self._stop(digest)
+        await self._stop(*(digest for digest in self._pollers if not self._is_served_as(digest, wanted.get(digest))))
         missing = [digest for digest in wanted if digest not in self._pollers]
         if missing:
             for digest in await self._database.call(queries.free_tokens, missing, process=self._process):
@@ -68,7 +65,7 @@ class TelegramAdapter:
 
     async def close(self) -> None:
         """Stop polling, let what is under way end, give the leases back."""
-        await asyncio.gather(*(self._stop(digest) for digest in list(self._pollers)))
+        await self._stop(*self._pollers)
         await asyncio.gather(self._inbox.close(FINISH_SECONDS), self._sender.close(FINISH_SECONDS))
         await self._connections.close()
 
@@ -90,16 +87,26 @@ class TelegramAdapter:
         self._pollers[digest] = (poller, task)
         log.info("telegram.polling", account=account.key)
 
-    async def _stop(self, digest: str, *, release: bool = True) -> None:
-        """End a poller, and only then let go of its lease."""
-        poller, task = self._pollers.pop(digest)
-        self._sender.lines.pop(poller.line.key, None)
-        task.cancel()
-        await asyncio.wait([task])
-        log.info("telegram.polling_ended", account=poller.line.key)
-        if release:
-            with contextlib.suppress(db.Error):  # it runs out by itself
-                await self._database.call(actions.release_lease, token_hash=digest, process=self._process, by=BY)
+    def _is_served_as(self, digest: str, account: GatewayAccount | None) -> bool:
+        poller, task = self._pollers[digest]
+        return account is not None and account.key == poller.line.key and not task.done()
+
+    async def _stop(self, *digests: str) -> None:
+        """End pollers, and only then let go of their leases."""
+        await self._end(*digests)
+        if digests:
+            with contextlib.suppress(db.Error):  # they run out by themselves
+                await self._database.call(actions.release_leases, token_hashes=digests, process=self._process, by=BY)
+
+    async def _end(self, *digests: str) -> None:
+        """End pollers; when this returns, none of them polls any more."""
+        ended = [self._pollers.pop(digest) for digest in digests]
+        for poller, task in ended:
+            self._sender.lines.pop(poller.line.key, None)
+            task.cancel()
+            log.info("telegram.polling_ended", account=poller.line.key)
+        if ended:
+            await asyncio.wait([task for _, task in ended])
 
     async def _keep_leases(self) -> None:
         while True:
@@ -112,14 +119,12 @@ class TelegramAdapter:
     async def _renew(self) -> None:
         asked_at, digests = time.monotonic(), list(self._pollers)
         kept = await self._database.call(actions.renew_leases, token_hashes=digests, process=self._process)
-        for digest in digests:
-            if digest not in self._pollers:
-                continue
-            if digest in kept:
-                self._pollers[digest][0].lease.confirm(asked_at)
-            else:
-                log.warning("telegram.lease_lost", account=self._pollers[digest][0].line.key)
-                await self._stop(digest, release=False)
+        for digest in kept & self._pollers.keys():
+            self._pollers[digest][0].lease.confirm(asked_at)
+        lost = [digest for digest in digests if digest not in kept and digest in self._pollers]
+        if lost:
+            log.warning("telegram.leases_lost", count=len(lost))
+            await self._end(*lost)
         polled, heard = set(self._polled), set(self._inbox.heard)
         if polled or heard:
             self._polled -= polled

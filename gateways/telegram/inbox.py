@@ -12,6 +12,7 @@ from telegram import CallbackQuery, Update
 from telegram.error import TelegramError
 
 from conversations import actions as conversation_actions
+from conversations.actions import Received
 from conversations.ports import UnifiedMessage
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import StateConflict
@@ -65,20 +66,20 @@ class Inbox:
         self.heard.add(line.key)
         if heard.refusal is None:
             lock = self._lock(heard.message)
-            self._start(self._process(received.inbound_id, heard.message, line, lock))
+            self._start(self._process(received, heard.message, line, lock))
 
     def _lock(self, message: UnifiedMessage) -> asyncio.Lock:
         """Return the chat's lock. Its waiters go in the order in which they came, and so do the messages of a chat."""
         return self._locks.setdefault((message.account, message.chat_id), asyncio.Lock())
 
-    async def _process(self, inbound_id: int, message: UnifiedMessage, line: Line, turn: asyncio.Lock) -> None:
+    async def _process(self, received: Received, message: UnifiedMessage, line: Line, turn: asyncio.Lock) -> None:
         async with turn:
             try:
-                intake = await self._database.call(conversation_actions.process, inbound_id)
+                intake = await self._database.call(conversation_actions.process, received.inbound_id)
             except Exception:
-                log.exception("telegram.left_to_sweep", inbound=inbound_id)
+                log.exception("telegram.left_to_sweep", inbound=received.inbound_id)
                 return
-        if intake.turn_id is not None:
+        if intake.turn_id is not None and not received.duplicate:
             address = Address.of(message.chat_id, message.thread_id)
             self._presence.begin(intake.turn_id, line, chat_id=address.chat_id, thread_id=address.thread_id)
 

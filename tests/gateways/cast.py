@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,8 @@ from governance import actions as governance_actions
 from identities.models import ChatAccount, Identity, Person
 from tests.conversations import scenes
 from tests.emulators.telegram import BotHandle, Telegram, TelegramEmulator
-from tests.gateways.running import Gateways
+from tests.emulators.telegram import Person as Talker
+from tests.gateways.running import GatewayInThread, Gateways
 
 BY = Actor.system("test")
 TOKEN = "1001:a-token-of-the-tests"
@@ -58,3 +60,18 @@ def gateways(telegram: Telegram, tmp_path: Path) -> Iterator[Gateways]:
     running = Gateways(telegram.url, tmp_path)
     yield running
     running.end()
+
+
+@pytest.fixture
+def gateway(telegram: Telegram, ada_on_telegram: BotHandle, settings: Any) -> Iterator[GatewayInThread]:
+    """The gateway service inside this process, polling for Ada."""
+    settings.TELEGRAM_API_ROOT = telegram.url
+    with GatewayInThread() as running:
+        telegram.wait_for_calls("getUpdates")
+        yield running
+
+
+@pytest.fixture
+def eva_talks(telegram: Telegram, eva: Person) -> Talker:
+    """Eva at Telegram."""
+    return telegram.person(501, "Eva")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +16,8 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from django.db import connection
+
+from gateways.service import Service
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -45,9 +50,9 @@ class RunningGateway:
             "DATABASE_URL": test_database_url(),
             "TELEGRAM_API_ROOT": api_root,
             "FLEET_LOG_LEVEL": "INFO",
-            "DJANGO_SETTINGS_MODULE": "fleet.settings.base",
             **environment,
         }
+        del self._environment["DJANGO_SETTINGS_MODULE"]  # the tests' own
 
     def start(self) -> Self:
         with self.log.open("ab") as log:
@@ -99,3 +104,44 @@ class Gateways:
     def end(self) -> None:
         for gateway in self._started:
             gateway.stop()
+
+
+class GatewayInThread:
+    """The same service inside the test's own process, where a test may shorten its waits."""
+
+    def __init__(self, only: tuple[str, ...] = ()) -> None:
+        self.service = Service(only)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="gateway")
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End in order. Does nothing twice."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(lambda: self._work.cancel())
+            self._thread.join(PATIENCE)
+        if self.error:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        self._work = asyncio.ensure_future(self.service.run())
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._work
+        finally:
+            await self.service.close()
