@@ -8,8 +8,8 @@ import time
 import psutil
 
 from bench.figures import Figure
-from bench.product import Product
 from tests.emulators.model import ModelEmulator
+from tests.product import Product
 
 CLIS = 10
 

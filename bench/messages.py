@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Figure, p50, p95
-from bench.product import Product
 from tests.emulators.cli_probe import bare_turn
 from tests.emulators.model import ModelEmulator
 from tests.emulators.telegram import Person, TelegramProcess
+from tests.product import Product
 
 WARM_UP = 4
 MESSAGES = 30

@@ -8,7 +8,7 @@ import urllib.request
 from http.cookiejar import CookieJar
 
 from bench.figures import Figure, p50
-from bench.product import Product
+from tests.product import Product
 
 PAGES = ["/fleet/", "/fleet/ada/", "/chat/", "/kill-switch/", "/account/"]
 TIMES = 20

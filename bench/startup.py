@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from bench.figures import Figure
-from bench.product import Product
 from tests.emulators.telegram import TelegramProcess
+from tests.product import Product
 
 
 def run() -> list[Figure]:

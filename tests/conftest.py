@@ -8,7 +8,7 @@ import pgtrigger
 import pytest
 from django.test import TransactionTestCase
 
-pytest_plugins = ["tests.emulators.plugin"]
+pytest_plugins = ["tests.emulators.plugin", "tests.running_product"]
 
 
 @pytest.fixture(scope="session", autouse=True)

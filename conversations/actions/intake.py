@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,8 @@ from identities.models import Identity, Person
 from identities.permissions import Permission
 
 _BY = Actor.system("intake")
+# `/name`, `/name@this_bot`, and what follows; two slashes, or a path such as /etc/passwd, are ordinary text.
+_COMMAND = re.compile(r"/(?P<name>\w+)(?:@\w+)?(?:\s+(?P<arguments>.*))?\s*$", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +114,20 @@ def _known(person: Person | None, row: InboundMessage) -> Person:
 
 def _command_in(row: InboundMessage, identity: Identity) -> tuple[Command | None, str]:
     """Return the command a text stands for and its arguments; a stop word counts as /stop while the bot is busy."""
-    text = row.text.strip()
-    if is_stop_word(text) and lane_is_busy(row, identity):
+    if is_stop_word(row.text) and lane_is_busy(row, identity):
         return find_command("stop"), ""
-    if not text.startswith("/"):
+    found = _COMMAND.match(row.text)
+    if found is None:
         return None, ""
-    head, _, arguments = text.partition(" ")
-    name = head[1:].partition("@")[0].lower()
+    name = found["name"].lower()
     command = find_command(name)
     if command is None:
         raise Invalid(
             f"There is no command /{name[:40]}.",
-            next_step="Send /help for the list. To send a text that begins with a slash, put a space before it.",
+            next_step="Send /help for the list. To send a text that begins with a slash, write two slashes.",
             code="unknown_command",
         )
-    return command, arguments.strip()
+    return command, (found["arguments"] or "").strip()
 
 
 def _answer(row: InboundMessage, command: Command, context: CommandContext) -> None:

@@ -80,6 +80,11 @@ def test_an_unknown_command_is_refused_with_the_way_out(eva):
     assert "/help" in intake.refusal["next_step"]
 
 
+@pytest.mark.parametrize("text", ["//compact", "/etc/passwd please", " /help", "/", "5 / 3"])
+def test_a_text_that_only_looks_like_a_command_is_a_message(eva, text):
+    assert say(text).kind == "turn"
+
+
 def test_a_command_for_this_bot_in_a_group_is_understood(eva):
     assert say("/help@ada_bot").kind == "command"
 

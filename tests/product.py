@@ -35,7 +35,7 @@ class Product:
     """A running Fleet. Only loopback, only fake keys, its own HOME; everything it started is stopped at the end."""
 
     def __init__(self, **variables: str) -> None:
-        self._holder = tempfile.TemporaryDirectory(prefix="fleet-bench-", ignore_cleanup_errors=True)
+        self._holder = tempfile.TemporaryDirectory(prefix="fleet-product-", ignore_cleanup_errors=True)
         self.var = Path(self._holder.name) / "var"
         home = Path(self._holder.name) / "home"
         home.mkdir()
@@ -120,28 +120,28 @@ class Product:
 
     def sql(self, query: str, *arguments: object) -> list[tuple[Any, ...]]:
         """Run one statement in the product's database; return its rows."""
-        url = dict(line.split("=", 1) for line in (self.var / "servers.env").read_text().splitlines())["DATABASE_URL"]
-        with psycopg.connect(url, autocommit=True) as connection:
+        with psycopg.connect(self.addresses()["DATABASE_URL"], autocommit=True) as connection:
             cursor = connection.execute(query, arguments)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
     def processes(self) -> list[psutil.Process]:
-        """Return every process of this product, found by the directory in its environment."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("FLEET_VAR") == str(self.var):
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+        """Return every process of this product: the launcher and all below it."""
+        launcher = psutil.Process(self.process.pid)
+        return [launcher, *launcher.children(recursive=True)]
 
     def service(self, name: str) -> list[psutil.Process]:
-        """Return the processes of one service: web, worker, runner or gateways."""
-        mark = {
-            "web": "daphne",
-            "worker": "celery",
-            "runner": "runner",
-            "gateways": "gateways",
-        }[name]
-        return [process for process in self.processes() if any(mark == Path(word).name for word in process.cmdline())]
+        """Return the processes of one service: web, worker, runner, gateways, postgres or valkey."""
+        mark = {"web": "daphne", "worker": "celery", "valkey": "valkey-server"}.get(name, name)
+        found = []
+        for process in self.processes():
+            try:
+                words = [Path(word.split(" ")[0]).name for word in process.cmdline()]
+            except psutil.Error:
+                continue
+            if mark in words and "setpriv" not in words[:1]:
+                found.append(process)
+        return found
+
+    def addresses(self) -> dict[str, str]:
+        """Return DATABASE_URL and REDIS_URL of its embedded servers."""
+        return dict(line.split("=", 1) for line in (self.var / "servers.env").read_text().splitlines())
