@@ -202,6 +202,8 @@ def uv_environment() -> dict[str, str]:
     """Return uv's environment: this project's .venv, this interpreter, and a cache where one can be written."""
     environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
     environment.update(UV_PROJECT_ENVIRONMENT=str(VENV), UV_PYTHON_DOWNLOADS="never")
+    # Compiled once here, or by every process at every start where bytecode is not kept (PYTHONDONTWRITEBYTECODE).
+    environment.setdefault("UV_COMPILE_BYTECODE", "1")
     environment.setdefault("UV_SYSTEM_CERTS", "1")  # as Python does: a company's proxy has its authority there
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~"))  # noqa: PTH111 - "~" where nobody has a home
     if "UV_CACHE_DIR" not in environment and not os.access(home, os.W_OK):
