@@ -86,12 +86,12 @@ class Shim:
         """Wait until the whole tree is proven gone; False when that could not be seen in time."""
         if not self._gone and self._hear(("gone", "failed"), seconds) is None and self._has_ended():
             self._gone = self._hunt(seconds)  # the shim itself was killed: nobody else would look for its tree
-        return self._gone
+        return self._gone and self._has_ended()
 
     def _has_ended(self) -> bool:
-        """Return whether the shim is over; the end of its socket comes a moment before."""
+        """Return whether the shim itself is over; its last word comes a moment before its end."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.5 if self._deaf else 0)
+            self._process.wait(2.0 if self._gone or self._deaf else 0)
         return not self.alive
 
     def close(self) -> None:
