@@ -50,7 +50,8 @@ class Command(BaseCommand):
             changes = actions.apply_fleet(declared=declared, by=by, owner=actions.ensure_first_person(by=by))
         for change in changes:
             self.stdout.write(described(change))
-        self.stdout.write(f"{len(changes)} changes{', none made (dry run)' if dry_run and changes else ''}.")
+        count = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
+        self.stdout.write(f"{count}{', none made (dry run)' if dry_run and changes else ''}.")
 
 
 def described(change: Change) -> str:
