@@ -48,11 +48,13 @@ class Books:
         return list(self.by_id.values())
 
     def post(self, row: TokenLedger) -> None:
-        """Count a ledger row on every leg, in the window of its own time; what no hold covers is overrun."""
+        """Count a ledger row on every leg, in the window of its own time; what no hold covers is overrun.
+
+        Rows must come in the order of their time: a hold moves forward with them, never back.
+        """
         for leg in self.legs:
+            self._carry(leg, row.at)
             amount = row.amount(leg.budget.metric)
-            if not amount:
-                continue
             window = self._window(leg.budget_id, row.at)
             covered = min(amount, leg.held) if window.pk == leg.window_id else 0
             leg.held -= covered
@@ -61,24 +63,27 @@ class Books:
             self._overrun(leg, window, amount - covered)
 
     def _overrun(self, leg: ReservationLeg, window: BudgetWindow, amount: int) -> None:
-        if amount:
-            leg.overrun += amount
-            window.overrun += amount
-            if leg.budget.mode == Mode.HARD:
-                key = str(leg.budget_id)
-                self.overran[key] = self.overran.get(key, 0) + amount
+        leg.overrun += amount
+        window.overrun += amount
+        if amount and leg.budget.mode == Mode.HARD:
+            key = str(leg.budget_id)
+            self.overran[key] = self.overran.get(key, 0) + amount
 
     def carry_over(self) -> None:
-        """Move holds whose period has ended into the window of this moment, as far as that one has room."""
+        """Move holds whose period has ended into the window of this moment."""
         for leg in self.legs:
-            old = self.by_id[leg.window_id]
-            if old.contains(self.now):
-                continue
-            new = self._window(leg.budget_id, self.now)
-            old.pending -= leg.held
-            leg.held = min(leg.held, _room(leg, new))
-            new.pending += leg.held
-            leg.window = new
+            self._carry(leg, self.now)
+
+    def _carry(self, leg: ReservationLeg, moment: dt.datetime) -> None:
+        """Move a hold into the window of a later moment, as far as that one has room."""
+        old = self.by_id[leg.window_id]
+        if moment < old.ends_at:
+            return
+        new = self._window(leg.budget_id, moment)
+        old.pending -= leg.held
+        leg.held = min(leg.held, _room(leg, new))
+        new.pending += leg.held
+        leg.window = new
 
     def top_up(self, *, allowed: Callable[[], bool]) -> bool:
         """Fill up the slices of which 80 % are gone; return whether a hard one stays that low.

@@ -56,9 +56,9 @@ def locked_reservation(reservation_id: int) -> Reservation:
 
 def _post(reservation: Reservation, rows: Sequence[TokenLedger], now: dt.datetime) -> bool:
     """Write the rows and move their amounts; return whether a hard budget has nothing left for this run."""
-    TokenLedger.objects.bulk_create(rows)
     books = open_books(reservation, {now, *(row.at for row in rows)})
-    for row in rows:
+    TokenLedger.objects.bulk_create(rows)  # only now: a window that was just made has counted what was there before
+    for row in sorted(rows, key=lambda row: row.at):
         books.post(row)
     exhausted = False
     if reservation.is_live:

@@ -57,9 +57,7 @@ def reserve(*, attempt: str, scopes: Mapping[str, str], model: str, by: Actor) -
     asked = Reservation(attempt=attempt, scopes=named, model=model)
     with transaction.atomic(savepoint=False):
         answer = _hold(asked, price.basis, by)
-    if isinstance(
-        answer, FleetError
-    ):  # raised out here, so that the caller's transaction stays usable for its own record
+    if isinstance(answer, FleetError):  # raised out here, so that the caller can still write down the refusal
         raise answer
     return answer
 

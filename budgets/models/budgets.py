@@ -119,7 +119,7 @@ class BudgetWindow(models.Model):
             models.CheckConstraint(condition=Q(limit_amount__gte=0), name="window_limit_not_negative"),
             models.CheckConstraint(
                 condition=Q(overrun__gte=0, opening__gte=0, posted__gte=F("opening") + F("overrun")),
-                name="window_parts_within_posted",
+                name="window_shares_within_posted",
             ),
             models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="window_ends_after_start"),
             ExclusionConstraint(
