@@ -316,6 +316,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("FLEET_LOG_LEVEL", default="INFO")},
     "loggers": {
+        "channels_redis": {"level": "CRITICAL"},  # a traceback per retry while Redis is away; readers poll PostgreSQL
         "httpx": {"level": "WARNING"},
         "telegram": {"level": "WARNING"},
         "asyncio": {"level": "WARNING"},

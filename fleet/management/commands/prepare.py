@@ -15,7 +15,6 @@ from fleet.kernel.actors import Actor
 from gateways import actions as gateway_actions
 from governance import actions as governance_actions
 from identities import actions as identity_actions
-from identities import queries as identity_queries
 
 
 class Command(BaseCommand):
@@ -38,11 +37,11 @@ class Command(BaseCommand):
         governance_actions.ensure_default_policy(by=by)
         if not options["no_sample"]:
             identity_actions.seed_fleet(by=by)
+        person = identity_actions.ensure_first_person(by=by)
         budget_actions.import_prices(by=by)
         budget_actions.ensure_default_budgets(by=by)
         gateway_actions.take_over_tokens(settings.FLEET_TELEGRAM_TOKENS, by=by)
-        person = identity_queries.first_admin()
-        if person and not options["no_link"]:
+        if not options["no_link"]:
             token = identity_actions.issue_sign_in_link(person=person, by=by)
             self.stdout.write(f"{settings.FLEET_PUBLIC_URL}/sign-in/{token}/")
 
