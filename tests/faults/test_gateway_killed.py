@@ -1,5 +1,6 @@
 """kill -9 of the gateway at the worst moments: no message is lost, and none is answered twice."""
 
+# ruff: noqa: F811 - fixtures are asked for by their names
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from fleet.kernel.actors import Actor
 from gateways.models import TokenLease
 from tests.conversations import scenes
 from tests.gateways.cast import ada, ada_on_telegram, eva, eva_talks, gateways, telegram  # noqa: F401 - fixtures
-from tests.gateways.running import test_database_url, until
+from tests.gateways.running import database_url, until
 
 BY = Actor.system("test")
 pytestmark = pytest.mark.stack
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.stack
 @contextmanager
 def locked(table: str) -> Iterator[None]:
     """Nobody reads or writes this table until the end of the block."""
-    with psycopg.connect(test_database_url()) as connection:
+    with psycopg.connect(database_url()) as connection:
         connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         yield
         connection.rollback()
@@ -32,13 +33,13 @@ def locked(table: str) -> Iterator[None]:
 
 def blocked_on(table: str) -> bool:
     """Whether somebody waits for this table."""
-    with psycopg.connect(test_database_url()) as connection:
+    with psycopg.connect(database_url()) as connection:
         return connection.execute(
             "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = %s::regclass)", [table]
         ).fetchone()[0]
 
 
-def test_between_fetching_and_storing(telegram, ada_on_telegram, eva, eva_talks, gateways):  # noqa: F811
+def test_between_fetching_and_storing(telegram, ada_on_telegram, eva, eva_talks, gateways):
     first = gateways.start()
     first.wait_for("telegram.polling ")
     with locked("conversations_inboundmessage"):
@@ -57,7 +58,7 @@ def test_between_fetching_and_storing(telegram, ada_on_telegram, eva, eva_talks,
     assert InboundMessage.objects.count() == Turn.objects.count() == len(telegram.sent()) == 1
 
 
-def test_between_storing_and_intake(telegram, ada_on_telegram, eva, eva_talks, gateways):  # noqa: F811
+def test_between_storing_and_intake(telegram, ada_on_telegram, eva, eva_talks, gateways):
     first = gateways.start()
     first.wait_for("telegram.polling ")
     eva_talks.send(ada_on_telegram, "/start").wait_confirmed()  # everything is warm and known
@@ -77,7 +78,7 @@ def test_between_storing_and_intake(telegram, ada_on_telegram, eva, eva_talks, g
     assert Turn.objects.count() == 1
 
 
-def test_between_storing_and_telling_telegram(telegram, ada_on_telegram, eva, eva_talks, gateways):  # noqa: F811
+def test_between_storing_and_telling_telegram(telegram, ada_on_telegram, eva, eva_talks, gateways):
     """The next poll never arrives, so Telegram delivers the message once more: its row is known."""
     first = gateways.start()
     first.wait_for("telegram.polling ")
@@ -95,7 +96,7 @@ def test_between_storing_and_telling_telegram(telegram, ada_on_telegram, eva, ev
     assert Turn.objects.count() == 1
 
 
-def test_while_an_answer_is_on_its_way(telegram, ada_on_telegram, eva_talks, gateways):  # noqa: F811
+def test_while_an_answer_is_on_its_way(telegram, ada_on_telegram, eva_talks, gateways):
     """Telegram has the message, we have no receipt: it comes again, and says that it may be a repetition."""
     first = gateways.start()
     eva_talks.wait_for_reply(eva_talks.send(ada_on_telegram, "/start"))
@@ -116,7 +117,7 @@ def test_while_an_answer_is_on_its_way(telegram, ada_on_telegram, eva_talks, gat
     assert texts == ["Important", "(possibly repeated)\nImportant"]
 
 
-def test_the_next_process_need_not_wait_for_the_lease_of_a_dead_one(telegram, ada_on_telegram, gateways):  # noqa: F811
+def test_the_next_process_need_not_wait_for_the_lease_of_a_dead_one(telegram, ada_on_telegram, gateways):
     first = gateways.start()
     first.wait_for("telegram.polling ")
     holder = TokenLease.objects.get().holder

@@ -1,5 +1,6 @@
 """Two gateway processes and one token: exactly one polls, and the other takes over when it ends."""
 
+# ruff: noqa: F811 - fixtures are asked for by their names
 from __future__ import annotations
 
 import pytest
@@ -11,11 +12,11 @@ from tests.gateways.running import until
 pytestmark = pytest.mark.stack
 
 
-def conflicts(telegram) -> int:  # noqa: F811
+def conflicts(telegram) -> int:
     return sum(call.status == 409 for call in telegram.calls("getUpdates"))
 
 
-def test_the_second_process_waits_and_takes_over_in_order(telegram, ada_on_telegram, eva, eva_talks, gateways):  # noqa: F811
+def test_the_second_process_waits_and_takes_over_in_order(telegram, ada_on_telegram, eva, eva_talks, gateways):
     first = gateways.start()
     first.wait_for("telegram.polling ")
     second = gateways.start()
@@ -29,7 +30,7 @@ def test_the_second_process_waits_and_takes_over_in_order(telegram, ada_on_teleg
     assert conflicts(telegram) == 0
 
 
-def test_whoever_lost_the_lease_stops_polling(telegram, ada_on_telegram, gateways):  # noqa: F811
+def test_whoever_lost_the_lease_stops_polling(telegram, ada_on_telegram, gateways):
     """A process that slept through its lease must not poll beside the new holder."""
     first = gateways.start()
     first.wait_for("telegram.polling ")

@@ -1,22 +1,28 @@
 """PostgreSQL and Redis go away under the gateway, and come back."""
 
+# ruff: noqa: F811 - fixtures are asked for by their names
 from __future__ import annotations
 
 import pytest
 from django.db import connection
 
-from conversations.models import InboundMessage, Turn
+from conversations import actions as conversation_actions
+from conversations.models import Delivery, InboundMessage, Turn
+from conversations.states import DeliveryKind, DeliveryState
+from fleet.kernel import live
+from fleet.kernel.actors import Actor
+from gateways.telegram import sender
 from tests.conversations import scenes
-from tests.gateways.cast import ada, ada_on_telegram, eva, eva_talks, gateways, telegram  # noqa: F401 - fixtures
+from tests.gateways.cast import ada, ada_on_telegram, eva, eva_talks, gateway, gateways, telegram  # noqa: F401 - fixtures
 from tests.gateways.running import until
 
 pytestmark = pytest.mark.stack
 
 
 def test_a_restart_of_postgresql_while_polling_costs_nothing(
-    telegram, ada_on_telegram, eva, eva_talks, gateways, postgres  # noqa: F811
+    telegram, ada_on_telegram, eva, eva_talks, gateways, postgres
 ):
-    gateway = gateways.start()
+    process = gateways.start().process
     eva_talks.wait_for_reply(eva_talks.send(ada_on_telegram, "/start"))
     connection.close()
     postgres.stop()
@@ -31,13 +37,11 @@ def test_a_restart_of_postgresql_while_polling_costs_nothing(
     scenes.answer(turn, "All of them.")
     assert eva_talks.wait_for_reply(said[2]).text == "All of them."
     assert InboundMessage.objects.filter(text__startswith="message").count() == 3
-    assert gateway.process.poll() is None
+    assert process.poll() is None
 
 
-def test_without_redis_answers_still_arrive(
-    telegram, ada_on_telegram, eva, eva_talks, gateways, valkey  # noqa: F811
-):
-    gateway = gateways.start()
+def test_without_redis_answers_still_arrive(telegram, ada_on_telegram, eva, eva_talks, gateways, valkey):
+    process = gateways.start().process
     eva_talks.wait_for_reply(eva_talks.send(ada_on_telegram, "/start"))
     valkey.stop()
     try:
@@ -46,16 +50,21 @@ def test_without_redis_answers_still_arrive(
         assert eva_talks.wait_for_reply(said).text == "Still here."
     finally:
         valkey.start()
-    assert gateway.process.poll() is None
+    assert process.poll() is None
 
 
-def test_after_redis_came_back_hints_arrive_again(
-    telegram, ada_on_telegram, eva, eva_talks, gateway_with_slow_looks, valkey  # noqa: F811
-):
-    """With its own looking switched off, only a hint can bring the answer out."""
+def test_after_redis_came_back_hints_arrive_again(telegram, ada_on_telegram, eva_talks, monkeypatch, request, valkey):
+    """With the sender's own looking switched off, only a hint can bring something out."""
+    monkeypatch.setattr(sender, "LOOK_SECONDS", 3600.0)
+    request.getfixturevalue("gateway")
+    eva_talks.wait_for_reply(eva_talks.send(ada_on_telegram, "/start"))
     valkey.restart()
-    said = eva_talks.send(ada_on_telegram, "Hello")
-    turn = until(lambda: Turn.objects.filter(execution__isnull=False).first())
-    until(gateway_with_slow_looks)
-    scenes.answer(turn, "By a hint.")
-    assert eva_talks.wait_for_reply(said).text == "By a hint."
+    delivery = conversation_actions.deliver(
+        account="telegram:ada", chat_id="501", kind=DeliveryKind.NOTICE, text="By a hint.", by=Actor.system("test")
+    )
+
+    def hinted() -> bool:
+        live.send("outbox:telegram", {"account": "telegram:ada"})
+        return Delivery.objects.filter(pk=delivery.pk, state=DeliveryState.SENT).exists()
+
+    until(hinted)

@@ -24,7 +24,7 @@ PATIENCE = 60.0
 T = TypeVar("T")
 
 
-def test_database_url() -> str:
+def database_url() -> str:
     """The URL of the database the tests use, which is not the one DATABASE_URL names."""
     return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path="/" + connection.settings_dict["NAME"]))
 
@@ -47,7 +47,7 @@ class RunningGateway:
         self._command = [sys.executable, "manage.py", "gateways", *arguments]
         self._environment = {
             **os.environ,
-            "DATABASE_URL": test_database_url(),
+            "DATABASE_URL": database_url(),
             "TELEGRAM_API_ROOT": api_root,
             "FLEET_LOG_LEVEL": "INFO",
             **environment,

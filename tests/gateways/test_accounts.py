@@ -46,7 +46,7 @@ def test_a_token_opens_the_account_and_is_kept_sealed(ada):
 def test_no_token_ever_stands_in_the_journal(ada):
     set_token(ada)
     actions.take_over_tokens({"ada": "1001:second-token"}, by=BY)
-    assert not JournalEntry.objects.filter(details__icontains="token\"").exists()
+    assert not JournalEntry.objects.filter(details__icontains='token"').exists()
     assert all("1001" not in str(entry.details) for entry in JournalEntry.objects.all())
 
 
@@ -63,7 +63,7 @@ def test_spaces_around_a_pasted_token_do_not_matter(ada):
 
 @pytest.mark.parametrize("text", ["", "hello", "1001:", ":abc", "1001:abc def", "1001:abc/../x", "1" * 30 + ":abc"])
 def test_what_is_no_token_is_refused_with_a_sentence(ada, text):
-    with pytest.raises(Invalid, match="not a Telegram token.*BotFather"):
+    with pytest.raises(Invalid, match=r"not a Telegram token.*BotFather"):
         set_token(ada, text)
     assert not GatewayAccount.objects.exists()
 

@@ -288,7 +288,9 @@ class TestTroubleWhilePolling:
     def test_another_poller_is_named_and_waited_out(self, telegram, ada_on_telegram, eva_talks, monkeypatch):
         assert poller.CONFLICT_SECONDS > poller.POLL_SECONDS
         monkeypatch.setattr(poller, "CONFLICT_SECONDS", 0.5)
-        telegram.fault("getUpdates", status=409, description="Conflict: terminated by other getUpdates request", times=2)
+        telegram.fault(
+            "getUpdates", status=409, description="Conflict: terminated by other getUpdates request", times=2
+        )
         eva_talks.send(ada_on_telegram, "/help").wait_confirmed()
         row = until(lambda: GatewayAccount.objects.filter(sentence__contains="Another program").first())
         assert row.state == AccountState.ACTIVE

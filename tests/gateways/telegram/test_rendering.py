@@ -73,7 +73,7 @@ def test_markdown_becomes_telegrams_html(markdown, html):
 
 
 def test_code_in_a_list_keeps_its_own_indentation():
-    assert "<code class=\"language-py\">a\n  b</code>" in to_html("- item\n\n  ```py\n  a\n    b\n  ```")
+    assert '<code class="language-py">a\n  b</code>' in to_html("- item\n\n  ```py\n  a\n    b\n  ```")
 
 
 def test_several_parts_are_numbered():

@@ -10,7 +10,9 @@ from gateways.telegram.splitting import split, units
 LIMIT = 200
 # Lines as bots write them: prose, lists, fences of both kinds (closed or not), emoji beyond the Basic Multilingual Plane.
 LINES = st.one_of(
-    st.sampled_from(["", "```", "```python", "~~~", "````", "# Title", "- item", "> said", "| a | b |", "    indented"]),
+    st.sampled_from(
+        ["", "```", "```python", "~~~", "````", "# Title", "- item", "> said", "| a | b |", "    indented"]
+    ),
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=120),
     st.text("ab 😀🚀", min_size=50, max_size=400),
 )
