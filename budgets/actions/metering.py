@@ -14,10 +14,11 @@ from budgets.actions.legs import Books, open_books
 from budgets.actions.reserving import LEASE
 from budgets.models import Reservation, TokenLedger
 from budgets.ports import Metered, UsageUnits
-from budgets.states import Billing, PriceBasis, ReservationState, Scope
+from budgets.states import RESERVATION, Billing, PriceBasis, ReservationState, Scope
 from fleet.kernel import clock, journal
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import NotFound, Refused
+from fleet.kernel.transitions import move
 from governance import policies as governance_policies
 
 _BY = Actor.system("meter")
@@ -31,10 +32,13 @@ def meter(
 
     Idempotent: a message counts once, and a later report of it with higher numbers adds the difference. `billing` is `api` or
     `subscription`. When 80 % of the slice are used it is topped up; where that is refused, `exhausted` asks the worker to stop.
+    A report is a sign of life: it renews the lease, and what was uncertain is held again.
     """
+    now = clock.now()
     reservation = locked_reservation(reservation_id)
     reservation.execution_id = reservation.execution_id or execution_id
-    now = clock.now()
+    if reservation.state == ReservationState.UNCERTAIN:
+        _revive(reservation)
     rows = new_rows(reservation, execution_id, usages, provider=provider, billing=Billing(billing), now=now)
     exhausted = _post(reservation, rows, now)
     _remember(reservation, rows)
@@ -54,6 +58,12 @@ def locked_reservation(reservation_id: int) -> Reservation:
     return row
 
 
+def _revive(reservation: Reservation) -> None:
+    move(
+        reservation, RESERVATION, ReservationState.HELD, by=_BY, event=events.RESERVATION_REVIVED, uncertain_until=None
+    )
+
+
 def _post(reservation: Reservation, rows: Sequence[TokenLedger], now: dt.datetime) -> bool:
     """Write the rows and move their amounts; return whether a hard budget has nothing left for this run."""
     books = open_books(reservation, {now, *(row.at for row in rows)})
@@ -71,9 +81,7 @@ def _post(reservation: Reservation, rows: Sequence[TokenLedger], now: dt.datetim
 
 
 def _may_continue(reservation: Reservation) -> bool:
-    """Return whether more money may be held: not for a vanished run, and not against a kill order."""
-    if reservation.state != ReservationState.HELD:
-        return False
+    """Return whether more may be held: not against a kill order."""
     try:
         governance_policies.check_not_killed(
             identity_slug=reservation.scopes.get(Scope.IDENTITY, ""),

@@ -1,6 +1,6 @@
 """Reads of budgets, prices and usage; no side effects."""
 
-from budgets.queries.lines import BudgetLine, all_lines, budget_lines, budget_sentence, identity_lines
+from budgets.queries.lines import BudgetLine, all_lines, budget_lines, budget_sentence
 from budgets.queries.overview import Overview, overview
 from budgets.queries.prices import is_priced, price_of
 from budgets.queries.usage import UsageReport, Used, spent, usage_of, usage_sentence
@@ -13,7 +13,6 @@ __all__ = [
     "all_lines",
     "budget_lines",
     "budget_sentence",
-    "identity_lines",
     "is_priced",
     "overview",
     "price_of",

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from django.db.models import Q
-
 from budgets.models import Budget, BudgetWindow, in_scopes
 from budgets.queries.wording import amount_text, moment_text
-from budgets.states import WHOLE_FLEET, Metric, Mode, Period, Scope
+from budgets.states import WHOLE_FLEET, Mode, Period, Scope
 from fleet.kernel import clock
 
 PAGE = 200
@@ -65,12 +63,6 @@ class BudgetLine:
 def budget_lines(scopes: Mapping[str, str]) -> tuple[BudgetLine, ...]:
     """Return the budgets in force for these scopes, `{kind: id}`: the same ones `reserve` asks (two queries)."""
     return _lines(Budget.objects.filter(in_scopes(scopes), active=True)[:PAGE])
-
-
-def identity_lines(slugs: Iterable[str]) -> dict[str, BudgetLine]:
-    """Return each bot's first money budget by slug, for lists of bots (two queries); bots without one are missing."""
-    condition = Q(scope_kind=Scope.IDENTITY, scope_id__in=list(slugs), metric=Metric.IMPUTED, active=True)
-    return {line.scope_id: line for line in reversed(_lines(Budget.objects.filter(condition)))}
 
 
 def all_lines(*, after: int = 0, limit: int = PAGE) -> tuple[BudgetLine, ...]:

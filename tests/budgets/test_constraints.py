@@ -140,7 +140,6 @@ class TestWindows:
         ("settled", "released"),
         ("released", "settled"),
         ("released", "uncertain"),
-        ("uncertain", "held"),
     ],
 )
 def test_a_reservation_takes_only_its_steps(source, target):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from budgets import actions
 from budgets.models import BudgetWindow, TokenLedger
 from budgets.ports import UsageUnits
-from budgets.states import LedgerKind, Metric, Mode, PriceBasis, Unit
+from budgets.states import LedgerKind, Metric, Mode, PriceBasis, ReservationState, Unit
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Invalid, NotFound
 from fleet.kernel.models import JournalEntry
@@ -248,11 +248,14 @@ class TestLateReports:
         assert use(reservation, 5).exhausted
         assert (window(budget).posted, window(budget).overrun) == (5 * CENT, 5 * CENT)
 
-    def test_a_report_keeps_an_uncertain_hold_and_uses_it(self):
+    def test_a_report_brings_an_uncertain_run_back_to_life(self):
         budget, reservation = fleet_budget(), reserve()
         actions.hold_uncertain(reservation_id=reservation.pk, by=BY)
-        assert not use(reservation, 5).exhausted
-        assert (window(budget).posted, window(budget).pending) == (5 * CENT, 20 * CENT)
+        assert not use(reservation, 24).exhausted
+        reservation.refresh_from_db()
+        assert reservation.state == ReservationState.HELD
+        assert (window(budget).posted, window(budget).pending) == (24 * CENT, 25 * CENT)
+        assert JournalEntry.objects.filter(event="budgets.reservation.revived").exists()
 
     def test_without_a_reservation_nothing_can_be_reported(self):
         reservation = reserve()

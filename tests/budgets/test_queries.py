@@ -9,9 +9,9 @@ from django.test.utils import CaptureQueriesContext
 
 from budgets import actions, queries
 from budgets.models import BudgetWindow
-from budgets.states import Metric, Mode, Period, Scope
+from budgets.states import Metric, Mode, Period
 from tests.budgets.scenes import ADA, BOB, BY, bot_budget, fleet_budget, metric_budget, reserve, settle, use, window
-from tests.factories.budgets import CENT, BudgetFactory
+from tests.factories.budgets import CENT
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("prices")]
 
@@ -74,14 +74,6 @@ class TestLines:
 
     def test_without_budgets_nothing_limits(self):
         assert queries.budget_sentence("ada") == "No budget limits me."
-
-    def test_lists_of_bots_get_their_lines_in_two_queries(self):
-        bot_budget("ada"), bot_budget("bob"), BudgetFactory(scope_kind=Scope.IDENTITY, scope_id="bob", metric="runs")
-        with CaptureQueriesContext(connection) as captured:
-            lines = queries.identity_lines(["ada", "bob", "cleo"])
-        assert set(lines) == {"ada", "bob"}
-        assert lines["bob"].metric == Metric.IMPUTED
-        assert len(captured) == 2
 
 
 class TestUsage:
