@@ -148,7 +148,7 @@ def find_in_index(name: str) -> str:
     found = re.search(rf'"(?P<url>[^"\s]*{re.escape(name)})[#"]', text)
     if found is None:
         raise SetupFailed(f"{shown(page)} has no {name}; name an index that has it in UV_INDEX_URL.")
-    return urllib.parse.urljoin(page, found["url"])
+    return urllib.parse.urljoin(page, str(found["url"]))
 
 
 def download(url: str, *, accept: str = "*/*") -> bytes:

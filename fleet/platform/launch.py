@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import json
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from fleet.platform.terminal import say, shown
 PREPARE_SECONDS = 300.0
 SERVER_SECONDS = 60.0
 READY_SECONDS = 120.0
+WHOLE_SECONDS = 20.0  # a worker or a Redis may be missing for longer; the console works without
 AFTER_A_CRASH_SECONDS = 10.0
 
 
@@ -81,11 +83,20 @@ class Launch:
         self._wait(self._postgres_is_ready, SERVER_SECONDS, "PostgreSQL did not start", log="postgres")
         link = self._prepare_database()
         self.here.schema_stamp.write_text(schema_digest(self.environment["DATABASE_URL"]))
-        self._wait(self._is_ready, READY_SECONDS, "Fleet did not become ready", log="web")
-        say(f"\nFleet is ready at {self.here.url} after {time.monotonic() - self.began:.1f} s.")
+        self._wait(
+            lambda: self._readiness() in ("ready", "degraded"), READY_SECONDS, "Fleet did not become ready", log="web"
+        )
+        patient_until = time.monotonic() + WHOLE_SECONDS
+        self._wait(lambda: self._readiness() == "ready" or time.monotonic() > patient_until)
+        say("\n".join(["", *self._greeting(link), ""]))
+
+    def _greeting(self, link: str) -> Iterator[str]:
+        yield f"Fleet is ready at {self.here.url} after {time.monotonic() - self.began:.1f} s."
+        if self._readiness() != "ready":
+            yield "Not all of it is well: see `./manage.py status`."
         if link:
-            say(f"Sign in once with {link}")
-        say("Ctrl-C stops it; the data stays in " + shown(self.here.var) + ".\n")
+            yield f"Sign in once with {link}"
+        yield f"Ctrl-C stops it; the data stays in {shown(self.here.var)}."
 
     def _prepare_database(self) -> str:
         """Run `manage.py prepare` and return what it prints: the one-time sign-in link."""
@@ -109,14 +120,15 @@ class Launch:
         self.supervisor.nudge()
         return self.postgres is None or self.postgres.is_ready()
 
-    def _is_ready(self) -> bool:
+    def _readiness(self) -> str:
+        """Return what /readyz says: "ready", "degraded", "not_ready", or nothing while nobody answers."""
         host = "127.0.0.1" if self.here.host in ("0.0.0.0", "::") else self.here.host  # noqa: S104 - compared, not bound
         connection = http.client.HTTPConnection(host, self.here.port, timeout=5)
         try:
             connection.request("GET", "/readyz", headers={"Host": f"127.0.0.1:{self.here.port}"})
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
+            return str(json.load(connection.getresponse())["status"])
+        except (OSError, http.client.HTTPException, ValueError, KeyError):
+            return ""
         finally:
             connection.close()
 

@@ -31,6 +31,7 @@ class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
+        self.wfile.write(b'{"status": "ready"}')
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Ready).serve_forever()
 """
 CELERY = "import time; time.sleep(1000)"

@@ -26,6 +26,7 @@ class Command(SpeakingCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
         parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--part", metavar="NAME", help="let the exit code speak of this part alone: a health check")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Read, print, and leave with 0 or 1."""
@@ -34,7 +35,14 @@ class Command(SpeakingCommand):
             self.stdout.write(json.dumps(reading, indent=2))
         else:
             self.stdout.write("\n".join(lines(reading)))
-        sys.exit(0 if reading["healthy"] else 1)
+        sys.exit(0 if is_well(reading, options["part"]) else 1)
+
+
+def is_well(reading: dict[str, Any], part: str | None) -> bool:
+    """Say whether `part` is well, or every part when none is named."""
+    if part is None:
+        return bool(reading["healthy"])
+    return part in reading["services"] and reading["services"][part]["state"] in observations.WELL
 
 
 def read() -> dict[str, Any]:
