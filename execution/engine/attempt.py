@@ -137,7 +137,7 @@ class Attempt:
         return actions.release(execution=self.execution, process=process, spawned_ago=spawned_ago, by=self._by)
 
     def _follow(self, run: Run) -> Finished:
-        """Take the provider's events until it finishes or is halted."""
+        """Take the provider's events until it finishes; what a killed one had still to say is not waited for."""
         for event in run.events(timeout=COALESCE_SECONDS):
             if event is None:
                 self._transcript.flush(only_due=True)
@@ -146,9 +146,13 @@ class Attempt:
             if isinstance(event, Finished):
                 return event
             self._watch_limits()
+            if self._halt and self._halt.at_once:
+                break
         return Finished(OutcomeClass.ERROR, sentence=_SILENT_END)
 
     def _take(self, event: ports.ProviderEvent) -> None:
+        if self._halt and isinstance(event, ports.TextDelta):
+            return  # it was told to stop: its answer ends here
         self._limits.alive()
         match event:
             case ports.TextDelta():

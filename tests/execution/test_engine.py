@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from django.db import connection
@@ -20,10 +20,9 @@ from governance import actions as governance_actions
 from governance import queries as governance_queries
 from governance.models import GateDecision
 from governance.states import KillMode, KillScope
+from tests.execution.running import Run, ended, running, until
 from tests.factories import execution as made
 from tests.factories.execution import BY
-
-Run = Callable[[Execution], Execution]
 
 
 @pytest.fixture(autouse=True)
@@ -153,29 +152,11 @@ def _with(prompt_for, **fields):
 @pytest.fixture
 def worker(transactional_db: None) -> Iterator[Supervisor]:
     """A whole worker with all its clocks, in threads of this process."""
-    made.set_the_table()
     worker = Supervisor(slots=4)
     worker.start()
     yield worker
     worker.stop(grace=0)
     connection.close()
-
-
-def until(state: Callable[[Execution], bool], execution: Execution, seconds: float = 30) -> Execution:
-    """Wait until the execution's row fits, and return it."""
-    deadline = time.monotonic() + seconds
-    while not state(row := Execution.objects.get(pk=execution.pk)):
-        assert time.monotonic() < deadline, f"still {row.state} after {seconds} s"
-        time.sleep(0.02)
-    return row
-
-
-def running(row: Execution) -> bool:
-    return row.state == ExecutionState.RUNNING
-
-
-def ended(row: Execution) -> bool:
-    return row.ended_at is not None
 
 
 class TestWorker:

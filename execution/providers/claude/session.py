@@ -30,7 +30,7 @@ from execution.ports import (
 )
 from execution.providers.claude import launch
 from execution.providers.claude.translate import Translator
-from execution.providers.claude.transport import ShimTransport, Unintelligible
+from execution.providers.claude.transport import Ended, ShimTransport, Unintelligible
 from execution.shim.handle import Nursery, Shim
 from execution.states import OutcomeClass
 from fleet.kernel import loops
@@ -185,7 +185,7 @@ class ClaudeRun:
                 self._events.put(event)
                 if self._over:
                     return
-        raise Unintelligible("It ended in the middle of the turn.")
+        raise Ended
 
     def _end(self, finished: Finished) -> None:
         if self._ready.done():
@@ -215,7 +215,8 @@ class ClaudeRun:
         """Turn the end of a CLI that broke into a sentence; by then nothing of it is left."""
         if self._killed:
             return Finished(OutcomeClass.STOPPED, text=self._translator.said, sentence="Stopped.")
-        what = str(error) if isinstance(error, Unintelligible) else "It ended in the middle of the turn."
+        when = "in the middle of the turn" if self._ready.done() else "before it was ready"
+        what = str(error) if isinstance(error, Unintelligible) else f"It ended {when}."
         await asyncio.to_thread(self.kill)
         return self._broken(what, await self._transport.last_words())
 

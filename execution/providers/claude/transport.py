@@ -23,6 +23,10 @@ class Unintelligible(Exception):
     """What came out of the CLI is not its protocol."""
 
 
+class Ended(Exception):
+    """The CLI closed its output."""
+
+
 class ShimTransport(Transport):
     """Speaks with a CLI that a shim runs. Every await is bounded by the end of the process, which the shim guarantees."""
 
@@ -84,7 +88,10 @@ class ShimTransport(Transport):
             raise CLIConnectionError("The CLI does not read any more.") from error
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the CLI's messages until it closes its output. Raises Unintelligible for endless noise or an endless line."""
+        """Yield the CLI's messages. Raises Ended when there are no more, Unintelligible for endless noise or an endless line.
+
+        The end is an error, so that whoever in the SDK waits for an answer hears of it at once.
+        """
         noise = 0
         while line := await self._line():
             if line.lstrip().startswith(b"{"):
@@ -93,6 +100,7 @@ class ShimTransport(Transport):
             noise += len(line)
             if noise > MOST_NOISE:
                 raise Unintelligible("It writes text that is not its protocol.")
+        raise Ended
 
     async def _line(self) -> bytes:
         try:
