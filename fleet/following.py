@@ -8,31 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, TypeVar
 
 import structlog
-from asgiref.sync import sync_to_async
-from channels.layers import get_channel_layer
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError
 from psycopg_pool import PoolTimeout
 
 from conversations.models import Turn
 from conversations.states import TURN
 from execution import queries as execution_queries
 from execution.models import ExecutionEvent
-from fleet.kernel import live, loops
+from fleet.kernel import loops
+from gateways.hints import listen
+from gateways.threads import in_thread
 
 log = structlog.get_logger(__name__)
 LOOK_EVERY_SECONDS = 1.0
 EVENTS_PER_LOOK = 200
-_REDIS_SECONDS = 1.0
+_FIRST_WAIT_SECONDS = 0.05
 _AWAY = (OperationalError, InterfaceError, PoolTimeout)
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +65,8 @@ async def follow(
     A database that restarts is waited for. Cancel the iteration to stop following.
     """
     state, spoke_at = "", time.monotonic()
-    async with Hints() as hints:
-        await hints.listen(f"conversation:{conversation_id}")
+    async with Ears() as ears:
+        ears.listen_to(f"conversation:{conversation_id}")
         while True:
             glimpse = await _look_if_possible(turn_id, after)
             if glimpse and (glimpse.events or glimpse.state != state):
@@ -79,34 +75,54 @@ async def follow(
                 yield glimpse
                 if glimpse.ended:
                     return
-                if glimpse.execution_id:
-                    await hints.listen(f"execution:{glimpse.execution_id}")
                 if len(glimpse.events) == EVENTS_PER_LOOK:
                     continue
+            if glimpse and glimpse.execution_id:
+                ears.listen_to(f"execution:{glimpse.execution_id}")
             if time.monotonic() - spoke_at >= heartbeat:
                 spoke_at = time.monotonic()
                 yield None
-            await hints.wait(min(LOOK_EVERY_SECONDS, heartbeat))
+            await ears.wait(at_most=heartbeat)
 
 
 async def _look_if_possible(turn_id: int, after: int) -> Glimpse | None:
     try:
-        return await in_thread(lambda: look(turn_id, after=after))
+        return await in_thread(look, turn_id, after=after)
     except _AWAY as error:
         log.warning("following.database_away", turn=turn_id, error=str(error).splitlines()[0])
         return None
 
 
-async def in_thread(read: Callable[[], Result]) -> Result:
-    """Return what `read` reads from the database, in a thread of the pool, with the connection given back afterwards."""
+class Ears:
+    """Listens for hints. A new ear needs a moment until it hears, so the first waits after it are short."""
 
-    def reading() -> Result:
-        try:
-            return read()
-        finally:
-            connection.close()
+    def __init__(self) -> None:
+        self._woken = asyncio.Event()
+        self._ears: dict[str, asyncio.Task[None]] = {}
+        self._patience = _FIRST_WAIT_SECONDS
 
-    return await sync_to_async(reading, thread_sensitive=False)()
+    def listen_to(self, topic: str) -> None:
+        """Listen to one more topic; one that is known already costs nothing."""
+        if topic not in self._ears:
+            self._ears[topic] = asyncio.create_task(listen(topic, heard=lambda _hint: self._woken.set()))
+            self._patience = _FIRST_WAIT_SECONDS
+
+    async def wait(self, *, at_most: float) -> None:
+        """Return at the next hint, or when it is time to look anyway."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), min(self._patience, at_most))
+        self._woken.clear()
+        self._patience = min(self._patience * 2, LOOK_EVERY_SECONDS)
+
+    async def __aenter__(self) -> Ears:
+        """Begin without an ear."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop listening; a Redis that hangs is not waited for."""
+        for ear in self._ears.values():
+            ear.cancel()
+        await asyncio.wait(self._ears.values(), timeout=1.0)
 
 
 def wait_until_ended(turn_id: int, *, conversation_id: int, seconds: float) -> None:
@@ -119,53 +135,3 @@ async def _until_ended(turn_id: int, conversation_id: int, seconds: float) -> No
         async with asyncio.timeout(seconds):
             async for _glimpse in follow(turn_id, conversation_id=conversation_id):
                 pass
-
-
-class Hints:
-    """An ear for live hints. Deaf without Redis: then `wait` simply takes its time."""
-
-    def __init__(self) -> None:
-        self._layer: Any = get_channel_layer()
-        self._topics: set[str] = set()
-        self._channel = ""
-        self._next: asyncio.Task[object] | None = None
-
-    async def __aenter__(self) -> Hints:
-        """Open a channel of our own, if Redis answers in time."""
-        with suppress(Exception):  # whatever Redis or its client say: looking every second goes on
-            self._channel = await asyncio.wait_for(self._layer.new_channel(), _REDIS_SECONDS)
-            self._next = self._receive()
-        return self
-
-    async def listen(self, topic: str) -> None:
-        """Listen to one more topic; a topic that is known already costs nothing."""
-        if self._next and topic not in self._topics:
-            self._topics.add(topic)
-            with suppress(Exception):
-                joining = self._layer.group_add(live.group(topic), self._channel)
-                await asyncio.wait_for(joining, _REDIS_SECONDS)
-
-    async def wait(self, seconds: float) -> None:
-        """Return at the next hint, at the latest after `seconds`; hints that have piled up count as one."""
-        if self._next is None:
-            return await asyncio.sleep(seconds)
-        await asyncio.wait({self._next}, timeout=seconds)
-        while self._next and self._next.done():
-            self._next = None if self._next.exception() else self._receive()
-            await asyncio.sleep(0)
-        return None
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the groups and drop the channel; Redis may be gone by now."""
-        for topic in self._topics:
-            with suppress(Exception):
-                leaving = self._layer.group_discard(live.group(topic), self._channel)
-                await asyncio.wait_for(leaving, _REDIS_SECONDS)
-        if self._next:
-            self._next.cancel()  # the channel layer forgets a channel when its receiver is cancelled
-            await asyncio.wait({self._next}, timeout=_REDIS_SECONDS)
-
-    def _receive(self) -> asyncio.Task[object]:
-        return asyncio.ensure_future(self._layer.receive(self._channel))

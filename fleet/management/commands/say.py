@@ -23,10 +23,11 @@ from execution import queries as execution_queries
 from execution.states import EventKind
 from fleet.api.serializers import TurnSerializer
 from fleet.console.wording import count, duration, usd
-from fleet.following import follow, in_thread
+from fleet.following import follow
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import FleetError
 from fleet.management.usage import SpeakingCommand
+from gateways.threads import in_thread
 from governance import queries as governance_queries
 from identities import queries as identity_queries
 from identities.models import Person
@@ -196,7 +197,7 @@ class Listener:
 
     async def _worry(self) -> None:
         """Say why nothing happens, when there is nobody to make it happen."""
-        if not await in_thread(lambda: execution_queries.live_workers().exists()):
+        if not await in_thread(execution_queries.live_workers().exists):
             self.command.warn("No worker is running, so the message waits. Start one with `make run`.")
 
 
