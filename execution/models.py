@@ -58,6 +58,9 @@ class Execution(models.Model):
 
     origin_kind = models.CharField(max_length=20)
     origin_id = models.CharField(max_length=80)
+    conversation_id = models.BigIntegerField(
+        null=True, blank=True, help_text="where it was asked, if anywhere: a kill order may name the conversation"
+    )
     identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="executions")
     provider = models.CharField(max_length=20)
     model = models.CharField(max_length=80)

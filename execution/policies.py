@@ -11,11 +11,13 @@ from governance.models import IN_FORCE, KillOrder
 def check_not_held_back(execution: Execution) -> int:
     """Return the kill epoch when no order reaches this execution, else raise Refused (code `killed`).
 
-    An order reaches it by its scope, or because its receipt names it: an order for a conversation knows nothing of executions,
-    but whoever gave the order has looked up the ones that were alive.
+    An order reaches it by its scope, or because its receipt names it.
     """
     epoch = governance_policies.check_not_killed(
-        identity_slug=execution.identity.slug, execution_id=execution.pk, since_epoch=execution.kill_epoch
+        identity_slug=execution.identity.slug,
+        conversation_id=execution.conversation_id,
+        execution_id=execution.pk,
+        since_epoch=execution.kill_epoch,
     )
     naming = KillOrder.objects.filter(IN_FORCE, lines__kind="process", lines__subject=str(execution.pk))
     order = naming.order_by("epoch").first()

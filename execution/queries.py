@@ -51,14 +51,14 @@ def events_after(execution_id: int, sequence: int = 0, limit: int = 500) -> list
 
 
 def live_ids(*, scope: str, scope_id: str) -> list[int]:
-    """Return the executions of a kill scope that have not ended. A conversation's are known to conversations only: give their ids."""
+    """Return the executions of a kill scope that have not ended."""
     live = Execution.objects.filter(state__in=EXECUTION.live).order_by("pk")
     if scope == KillScope.IDENTITY:
         live = live.filter(identity__slug=scope_id)
     elif scope == KillScope.EXECUTION:
         live = live.filter(pk=int(scope_id))
-    elif scope != KillScope.FLEET:
-        return []
+    elif scope == KillScope.CONVERSATION:
+        live = live.filter(conversation_id=int(scope_id))
     return list(live.values_list("pk", flat=True))
 
 
@@ -105,5 +105,10 @@ def ordered_to_die(held: Collection[Execution]) -> dict[int, str]:
 
 
 def _in_scope(row: Execution, order: KillOrder) -> bool:
-    scopes = {KillScope.FLEET: "", KillScope.IDENTITY: row.identity.slug, KillScope.EXECUTION: str(row.pk)}
-    return scopes.get(KillScope(order.scope)) == order.scope_id
+    scopes = {
+        KillScope.FLEET: "",
+        KillScope.IDENTITY: row.identity.slug,
+        KillScope.CONVERSATION: str(row.conversation_id),
+        KillScope.EXECUTION: str(row.pk),
+    }
+    return scopes[KillScope(order.scope)] == order.scope_id

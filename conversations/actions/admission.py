@@ -83,6 +83,7 @@ def _admit(turn: Turn, texts: list[dict[str, str]]) -> None:
     execution = execution_actions.queue(
         origin_kind="turn",
         origin_id=str(turn.pk),
+        conversation_id=turn.conversation_id,
         identity=identity,
         provider=provider,
         model=model,

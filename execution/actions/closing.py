@@ -134,7 +134,10 @@ def _close_kill_receipt(row: Execution, ending: Ending, by: Actor) -> None:
     orders = {line.order_id: line.order for line in open_lines.select_related("order")}
     if ending.outcome == OutcomeClass.GOVERNANCE and not orders:
         _, order = governance_queries.order_reaching(
-            identity_slug=row.identity.slug, conversation_id=None, execution_id=row.pk, since_epoch=row.kill_epoch
+            identity_slug=row.identity.slug,
+            conversation_id=row.conversation_id,
+            execution_id=row.pk,
+            since_epoch=row.kill_epoch,
         )
         orders = {order.pk: order} if order else {}
     for order in orders.values():

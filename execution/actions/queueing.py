@@ -36,17 +36,19 @@ def queue(
     kill_epoch: int,
     versions: Mapping[str, Any],
     by: Actor,
+    conversation_id: int | None = None,
 ) -> Execution:
     """Queue an admitted provider turn and nudge a worker after commit.
 
-    `texts` are [{uuid, text}] in the order they were said; `session_id` is a UUID the caller chose. Raises StateConflict when this
-    origin has an execution that has not ended.
+    `texts` are [{uuid, text}] in the order they were said; `session_id` is a UUID the caller chose; `conversation_id` is where it
+    was asked, so that a kill order for that place reaches it. Raises StateConflict when this origin has an execution that has not ended.
     """
     try:
         with transaction.atomic():
             execution = Execution.objects.create(
                 origin_kind=origin_kind,
                 origin_id=origin_id,
+                conversation_id=conversation_id,
                 identity=identity,
                 provider=provider,
                 model=model,

@@ -59,7 +59,11 @@ class Gatekeeper:
         execution = self._execution
         identity = execution.identity
         governance_policies.check_not_killed(
-            identity_slug=identity.slug, execution_id=execution.pk, since_epoch=execution.kill_epoch, running=True
+            identity_slug=identity.slug,
+            conversation_id=execution.conversation_id,
+            execution_id=execution.pk,
+            since_epoch=execution.kill_epoch,
+            running=True,
         )
         grants = ToolGrant.objects.filter(identity=identity)
         grant = identity_policies.tool_decision(grants, tool=tool, target=target)

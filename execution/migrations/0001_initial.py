@@ -24,6 +24,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('origin_kind', models.CharField(max_length=20)),
                 ('origin_id', models.CharField(max_length=80)),
+                ('conversation_id', models.BigIntegerField(blank=True, help_text='where it was asked, if anywhere: a kill order may name the conversation', null=True)),
                 ('provider', models.CharField(max_length=20)),
                 ('model', models.CharField(max_length=80)),
                 ('attempt', models.PositiveIntegerField(default=0)),

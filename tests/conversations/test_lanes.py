@@ -8,8 +8,12 @@ from django.db import IntegrityError, connection, transaction
 from conversations import actions
 from conversations.models import Conversation, Delivery, InboundMessage, Turn
 from conversations.policies import QUEUE_CAP
+from execution.queries import ordered_to_die
 from execution.states import ExecutionState, OutcomeClass
 from fleet.kernel.actors import Actor
+from governance import actions as kill_switch
+from governance.queries import open_lines
+from governance.states import KillMode, KillScope
 from identities.models import ChatAccount
 from tests.conversations.scenes import GATEWAY, answer, claimed, end, message, operator, running, say, turn_of
 
@@ -131,6 +135,16 @@ def test_stopping_a_turn_that_no_worker_has_yet_ends_it_at_once(eva):
     actions.stop_turn(turn_id=turn.pk, by=Actor.person(eva), reason="changed my mind")
     turn.refresh_from_db()
     assert (turn.state, turn.execution.state) == ("stopped", "stopped")
+
+
+def test_a_kill_order_for_a_conversation_names_what_runs_there_and_its_worker_is_told(eva):
+    here, elsewhere = (running(turn_of(say("Hello", chat_id=chat))) for chat in ("501", "-502"))
+    place = here.turn.conversation_id
+    order = kill_switch.stop(
+        scope=KillScope.CONVERSATION, scope_id=str(place), mode=KillMode.STOP, reason="fire drill", by=GATEWAY
+    )
+    assert list(open_lines(order).values_list("kind", "subject")) == [("process", str(here.pk))]
+    assert list(ordered_to_die([here, elsewhere])) == [here.pk]
 
 
 def test_stopping_twice_is_harmless(eva):

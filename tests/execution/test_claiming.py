@@ -86,6 +86,20 @@ class TestClaim:
         assert actions.claim(execution_id=execution.pk, epoch=0, worker_id=made.WorkerFactory().pk, by=BY) is None
         assert Execution.objects.get(pk=execution.pk).state == ExecutionState.STOPPED
 
+    @pytest.mark.parametrize("lifted", [False, True])
+    def test_an_order_for_its_conversation_holds_it_back(self, lifted: bool) -> None:
+        execution = made.queued(conversation_id=12)
+        order = stop(KillScope.CONVERSATION, "12")
+        if lifted:
+            governance_actions.lift(order=order, reason="all clear", by=BY)
+        assert actions.claim(execution_id=execution.pk, epoch=0, worker_id=made.WorkerFactory().pk, by=BY) is None
+        assert Execution.objects.get(pk=execution.pk).outcome == OutcomeClass.GOVERNANCE
+
+    def test_an_order_for_another_conversation_does_not_matter(self) -> None:
+        execution = made.queued(conversation_id=12)
+        stop(KillScope.CONVERSATION, "13")
+        assert made.claimed(execution).kill_epoch == 1
+
     def test_an_order_whose_receipt_names_it_holds_it_back(self) -> None:
         execution = made.queued()
         order = stop(KillScope.CONVERSATION, "12")
