@@ -11,7 +11,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, s
 
 from tests.browser.house import House, open_house
 
-NO_CHROMIUM = "There is no Chromium. As root: apt-get install chromium. Else: .venv/bin/python -m playwright install chromium."
+NO_CHROMIUM = (
+    "There is no Chromium. As root: apt-get install chromium. Else: .venv/bin/python -m playwright install chromium."
+)
 Visit = Callable[..., Page]
 
 
