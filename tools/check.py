@@ -8,6 +8,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,46 +21,55 @@ SCAN = [str(BIN / "detect-secrets-hook"), "--no-verify", "--disable-plugin", "He
 LOCKS = ("uv.lock", "package-lock.json")
 
 
+@dataclass(frozen=True)
+class Check:
+    """One command that must succeed."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+
+    def run(self) -> tuple[bool, str]:
+        """Run it; return whether it succeeded, and the report."""
+        began = time.monotonic()
+        done = subprocess.run(self.command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        line = f"{self.name:<12} {'FAILED' if done.returncode else 'ok':<7} {time.monotonic() - began:5.1f} s"
+        said = f"\n{(done.stdout + done.stderr).strip()}" if done.returncode else ""
+        return done.returncode == 0, line + said
+
+
 def main(chosen: list[str]) -> int:
-    """Run all checks, or those named; 1 when one failed."""
-    failed = 0
-    with tempfile.TemporaryDirectory(prefix="fleet-check-") as var:
-        for name, command, environment in checks(Path(var)):
-            if chosen and name not in chosen:
-                continue
-            began = time.monotonic()
-            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-            failed += done.returncode != 0
-            word = "ok" if done.returncode == 0 else "FAILED"
-            print(f"{name:<14} {word:<7} {time.monotonic() - began:5.1f} s", flush=True)
-            if done.returncode != 0:
-                print((done.stdout + done.stderr).strip(), flush=True)
-    return 1 if failed else 0
+    """Run all checks, or those named, on all processors; 1 when one failed."""
+    with tempfile.TemporaryDirectory(prefix="fleet-check-") as var, ThreadPoolExecutor(os.cpu_count()) as pool:
+        wanted = [check for check in checks(Path(var)) if not chosen or check.name in chosen]
+        succeeded = True
+        for well, report in pool.map(Check.run, wanted):
+            print(report, flush=True)
+            succeeded = succeeded and well
+    return 0 if succeeded else 1
 
 
-def checks(var: Path) -> Iterator[tuple[str, list[str], dict[str, str]]]:
-    """Yield name, command and environment of each check."""
-    here = {**os.environ, "FLEET_VAR": str(var), "PYTHONWARNINGS": "ignore::RuntimeWarning"}
-    host = {**here, "DJANGO_SETTINGS_MODULE": "fleet.settings.base", **production_host()}
-    yield "lint", [tool("ruff"), "check", "."], here
-    yield "format", [tool("ruff"), "format", "--check", "."], here
-    yield "types", [tool("mypy"), "."], here
-    yield "ladder", [tool("lint-imports")], here
-    yield "deployment", [*MANAGE, "check", "--deploy", "--fail-level", "WARNING"], host
-    yield "migrations", [*MANAGE, "makemigrations", "--check", "--dry-run"], here
-    yield "diagrams", [*MANAGE, "state_diagrams", "--check"], here
+def checks(var: Path) -> Iterator[Check]:
+    """Yield the checks, the longest first."""
+    key = os.urandom(48).hex()  # signs nothing
+    here = {**os.environ, "FLEET_VAR": str(var), "FLEET_SECRET_KEY": key, "PYTHONWARNINGS": "ignore::RuntimeWarning"}
+    host = {**here, "DJANGO_SETTINGS_MODULE": "fleet.settings.base", "FLEET_PUBLIC_URL": "https://fleet.example"}
+    yield Check("types", [tool("mypy"), "."], here)
+    yield Check("lint", [tool("ruff"), "check", "."], here)
+    yield Check("format", [tool("ruff"), "format", "--check", "."], here)
+    yield Check("ladder", [tool("lint-imports")], here)
+    yield Check("deployment", [*MANAGE, "check", "--deploy", "--fail-level", "WARNING"], host)
+    yield Check("migrations", [*MANAGE, "makemigrations", "--check", "--dry-run"], here)
+    yield Check("diagrams", [*MANAGE, "state_diagrams", "--check"], here)
     if templates := tracked("*.html"):
-        yield "templates", [tool("djade"), "--check", *templates], here
+        yield Check("templates", [tool("djade"), "--check", *templates], here)
     files = [name for name in tracked() if not name.endswith(LOCKS)]
-    yield "secrets", [*SCAN, "--disable-plugin", "KeywordDetector", *files], here
+    yield Check("secrets", [*SCAN, "--disable-plugin", "KeywordDetector", *files], here)
     # In tests a variable called password holds a made-up one; everywhere else it is worth a look.
-    yield "passwords", [*SCAN, *(name for name in files if not name.startswith(("tests/", "bench/")))], here
-    yield "compose", [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"], here
-
-
-def production_host() -> dict[str, str]:
-    """Return the variables of a host as docs and docker-compose.yml set one up; the key signs nothing."""
-    return {"FLEET_PUBLIC_URL": "https://fleet.example", "FLEET_SECRET_KEY": os.urandom(48).hex()}
+    yield Check("passwords", [*SCAN, *(name for name in files if not name.startswith(("tests/", "bench/")))], here)
+    yield Check(
+        "compose", [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"], here
+    )
 
 
 def tracked(pattern: str = "*") -> list[str]:
