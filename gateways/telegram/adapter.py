@@ -43,6 +43,7 @@ class TelegramAdapter:
         self._inbox = Inbox(self._database, self._presence)
         self._pollers: dict[str, tuple[Poller, asyncio.Task[None]]] = {}
         self._polled: set[str] = set()
+        self._waiting: set[str] = set()
 
     async def serve(self, accounts: list[GatewayAccount]) -> None:
         """Poll for exactly these accounts, as far as their tokens are free."""
@@ -52,6 +53,7 @@ class TelegramAdapter:
         if missing:
             for digest in await self._database.call(queries.free_tokens, missing, process=self._process):
                 await self._start(wanted[digest])
+        self._note_waiting({account.key for digest, account in wanted.items() if digest not in self._pollers})
         self._sender.lines = {poller.line.key: poller.line for poller, _ in self._pollers.values()}
 
     async def run(self) -> None:
@@ -68,6 +70,11 @@ class TelegramAdapter:
         await self._stop(*self._pollers)
         await asyncio.gather(self._inbox.close(FINISH_SECONDS), self._sender.close(FINISH_SECONDS))
         await self._connections.close()
+
+    def _note_waiting(self, keys: set[str]) -> None:
+        if keys - self._waiting:
+            log.info("telegram.served_elsewhere", accounts=sorted(keys))
+        self._waiting = keys
 
     async def _start(self, account: GatewayAccount) -> None:
         try:

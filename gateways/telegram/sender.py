@@ -70,11 +70,12 @@ class Sender:
 
     async def _send_due(self) -> None:
         room = MOST_IN_FLIGHT - len(self._sending)
-        if not self.lines or room <= 0:
+        lines = dict(self.lines)  # an account may leave while the outbox is asked; what was claimed for it is still sent
+        if not lines or room <= 0:
             return
-        due = await self._database.call(conversation_actions.claim_deliveries, list(self.lines), limit=room, by=BY)
+        due = await self._database.call(conversation_actions.claim_deliveries, list(lines), limit=room, by=BY)
         for delivery in due:
-            task = asyncio.create_task(self._send(delivery, self.lines[delivery.account]))
+            task = asyncio.create_task(self._send(delivery, lines[delivery.account]))
             self._sending.add(task)
             task.add_done_callback(self._sent)
 

@@ -20,7 +20,7 @@ def test_the_second_process_waits_and_takes_over_in_order(telegram, ada_on_teleg
     first = gateways.start()
     first.wait_for("telegram.polling ")
     second = gateways.start()
-    second.wait_for("gateways.ready")
+    second.wait_for("telegram.served_elsewhere")
     eva_talks.wait_for_reply(eva_talks.send(ada_on_telegram, "/start"))
     assert "telegram.polling " not in second.text()
 

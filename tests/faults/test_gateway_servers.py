@@ -22,12 +22,12 @@ pytestmark = pytest.mark.stack
 def test_a_restart_of_postgresql_while_polling_costs_nothing(
     telegram, ada_on_telegram, eva, eva_talks, gateways, postgres
 ):
-    process = gateways.start().process
+    gateway = gateways.start()
     eva_talks.wait_for_reply(eva_talks.send(ada_on_telegram, "/start"))
     connection.close()
     postgres.stop()
     said = [eva_talks.send(ada_on_telegram, f"message {number}") for number in range(3)]
-    until(lambda: said[0].times().fetched)
+    gateway.wait_for("telegram.not_stored")  # its patience is at an end
     assert all(one.times().confirmed is None for one in said)
     postgres.start()
 
@@ -37,7 +37,7 @@ def test_a_restart_of_postgresql_while_polling_costs_nothing(
     scenes.answer(turn, "All of them.")
     assert eva_talks.wait_for_reply(said[2]).text == "All of them."
     assert InboundMessage.objects.filter(text__startswith="message").count() == 3
-    assert process.poll() is None
+    assert gateway.process.poll() is None
 
 
 def test_without_redis_answers_still_arrive(telegram, ada_on_telegram, eva, eva_talks, gateways, valkey):
