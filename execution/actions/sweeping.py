@@ -23,6 +23,7 @@ from execution.states import LEASED, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Refused
+from fleet.kernel.sweeping import each
 from governance.models import KillEpoch
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,7 @@ def sweep() -> int:
     """Give back or close what lost workers held, end what kill orders hold back; return how many executions were touched."""
     bury_dead_workers()
     over = _over().order_by("lease_until").values_list("pk", flat=True)[:BATCH]
-    return sum(_settle(identifier) for identifier in list(over)) + silence()
+    return each(_settle, list(over), what="lease") + silence()
 
 
 def _over() -> ExecutionQuerySet:
@@ -95,7 +96,7 @@ def silence() -> int:
     behind = Execution.objects.filter(state=ExecutionState.QUEUED).exclude(
         kill_epoch__in=KillEpoch.objects.values("value")
     )
-    return sum(_end_if_held_back(row) for row in behind.select_related("identity").order_by("pk")[:BATCH])
+    return each(_end_if_held_back, behind.select_related("identity").order_by("pk")[:BATCH], what="held_back")
 
 
 @transaction.atomic

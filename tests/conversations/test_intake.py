@@ -134,3 +134,19 @@ def test_the_sweep_finds_a_message_that_was_stored_and_then_forgotten(eva, monke
     monkeypatch.setattr("conversations.actions.sweeping.LEFT_LYING", dt.timedelta(seconds=-1))
     actions.sweep()
     assert InboundMessage.objects.get(pk=received.inbound_id).state == "taken"
+
+
+def test_a_message_that_cannot_be_handled_does_not_hold_up_the_others(eva, monkeypatch):
+    poison, other = (actions.receive(message(text), by=GATEWAY).inbound_id for text in ("poison", "Hello"))
+    process = actions.process
+
+    def stumble(inbound_id):
+        if inbound_id == poison:
+            raise ValueError("nobody thought of this")
+        return process(inbound_id)
+
+    monkeypatch.setattr("conversations.actions.sweeping.process", stumble)
+    monkeypatch.setattr("conversations.actions.sweeping.LEFT_LYING", dt.timedelta(seconds=-1))
+    actions.sweep()
+    states = dict(InboundMessage.objects.values_list("pk", "state"))
+    assert states == {poison: "received", other: "taken"}

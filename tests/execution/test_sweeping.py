@@ -5,6 +5,7 @@ import subprocess
 
 from budgets.models import Reservation
 from execution import actions
+from execution.actions import sweeping
 from execution.models import Execution, Worker
 from execution.shim import processes
 from execution.states import ExecutionState, OutcomeClass, SpendStage
@@ -121,3 +122,20 @@ def test_an_order_ends_what_waits_even_when_no_worker_is_there() -> None:
     found = row(execution)
     assert (found.state, found.outcome) == (ExecutionState.STOPPED, OutcomeClass.GOVERNANCE)
     assert row(other).state == ExecutionState.QUEUED
+
+
+def test_an_execution_that_cannot_be_closed_does_not_hold_up_the_others(monkeypatch) -> None:
+    poison, other = made.running(), made.running()
+    expire(poison)
+    expire(other)
+    close = sweeping.close
+
+    def stumble(rows, **fields):
+        if rows.filter(pk=poison.pk).exists():
+            raise ValueError("nobody thought of this")
+        return close(rows, **fields)
+
+    monkeypatch.setattr(sweeping, "close", stumble)
+    actions.sweep()
+    assert row(poison).state == ExecutionState.RUNNING
+    assert row(other).state == ExecutionState.LOST
