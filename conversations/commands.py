@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from budgets import queries as budget_queries
-from conversations.actions import stop_conversation
+from conversations.actions import start_anew, stop_conversation
 from conversations.ports import CommandContext, all_commands, command, platform_of
 from conversations.queries import open_turns
 from conversations.states import TurnState
@@ -62,6 +62,14 @@ def stop_command(context: CommandContext) -> str:
         return "There is nothing to stop."
     parts = (["the answer I was working on"] if active else []) + ([f"{waiting} waiting"] if waiting else [])
     return "Stopping " + " and ".join(parts) + "."
+
+
+@command("new", help="start a new conversation; I forget what was said here", permission=Permission.BOT_TALK)
+def new_command(context: CommandContext) -> str:
+    """Let the next message begin a session of its own."""
+    if context.conversation and start_anew(context.conversation, by=Actor.person(context.known_person())):
+        return "Your next message starts a new conversation. I go on from nothing that was said before."
+    return "This is a new conversation already."
 
 
 @command("status", help="what I am doing", permission=Permission.BOT_TALK)

@@ -13,6 +13,7 @@ from conversations.actions.outbox import (
     resend,
 )
 from conversations.actions.receiving import Received, accept, receive
+from conversations.actions.sessions import start_anew
 from conversations.actions.silencing import silence
 from conversations.actions.sweeping import sweep
 from conversations.actions.turns import begin_turn, close_turn, stop_conversation, stop_turn
@@ -36,6 +37,7 @@ __all__ = [
     "refuse_queued",
     "resend",
     "silence",
+    "start_anew",
     "stop_conversation",
     "stop_turn",
     "sweep",

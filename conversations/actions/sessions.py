@@ -56,12 +56,21 @@ def rotation_reason(session: Session, binding: str) -> str:
     return ""
 
 
-def _rotate(session: Session, reason: str) -> None:
+def start_anew(conversation: Conversation, *, by: Actor) -> bool:
+    """Let the next turn begin a session that knows nothing of this one; False when there is nothing to forget."""
+    current = Session.objects.filter(conversation=conversation, state=SessionState.OPEN).first()
+    if current is None:
+        return False
+    _rotate(current, f"{by.name} asked for a new one", by=by)
+    return True
+
+
+def _rotate(session: Session, reason: str, *, by: Actor = _BY) -> None:
     move(
         session,
         SESSION,
         SessionState.ROTATED,
-        by=_BY,
+        by=by,
         event=events.SESSION_ROTATED,
         details={"reason": reason},
         rotation_reason=reason,
@@ -105,9 +114,12 @@ def summary_of(conversation: Conversation, *, before_turn: int) -> str:
     )
 
 
-def note_use(session: Session, *, failed: bool) -> None:
-    """Count a finished turn of the session: failures in a row, and the time it was last used."""
+def note_use(session: Session, *, failed: bool, began: bool) -> None:
+    """Count a finished turn of the session: failures in a row, and the time it was last used.
+
+    A turn that never `began` told the provider nothing, so the next one still has to bring the summary.
+    """
     session.failures = session.failures + 1 if failed else 0
-    session.turns += 1
+    session.turns += began
     session.last_used_at = clock.now()
     session.save(update_fields=["failures", "turns", "last_used_at"])

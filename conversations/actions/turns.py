@@ -46,7 +46,8 @@ def close_turn(turn: Turn, execution: Execution, *, by: Actor) -> Turn:
         ended_at=clock.db_now(),
     )
     if turn.session:
-        note_use(turn.session, failed=state in (TurnState.FAILED, TurnState.INTERRUPTED))
+        failed = state in (TurnState.FAILED, TurnState.INTERRUPTED)
+        note_use(turn.session, failed=failed, began=execution.released_at is not None)
     _say(turn, execution, by=by)
     live.hint(f"conversation:{turn.conversation_id}", turn=turn.pk, state=turn.state)
     live.hint("fleet", identity=turn.identity_id)

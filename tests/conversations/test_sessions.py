@@ -7,9 +7,10 @@ import time_machine
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from conversations import actions
 from conversations.models import Delivery, Message, Session
 from execution.states import ExecutionState, OutcomeClass
-from tests.conversations.scenes import answer, end, running, say, turn_of
+from tests.conversations.scenes import WORKER, answer, end, running, say, turn_of
 
 
 def test_the_second_turn_resumes_the_session_of_the_first(eva):
@@ -52,6 +53,28 @@ def test_three_failures_in_a_row_replace_the_session(eva):
     fourth = turn_of(say("Once more"))
     assert fourth.session.parent == turn.session
     assert "failed 3 times" in fourth.session.parent.rotation_reason
+
+
+def test_a_turn_that_never_began_leaves_the_summary_to_the_next(eva):
+    answer(turn_of(say("My cat is called Tom")))
+    with time_machine.travel(timezone.now() + dt.timedelta(hours=5)):
+        actions.stop_turn(turn_id=say("Wait").turn_id, by=WORKER, reason="changed my mind")
+        turn = turn_of(say("What is my cat called?"))
+    assert "My cat is called Tom" in turn.execution.prompt[0]["text"]
+    assert not turn.execution.resume
+
+
+def test_new_forgets_what_was_said_and_nothing_else(eva):
+    first = answer(turn_of(say("My cat is called Tom")))
+    assert "new conversation" in say("/new").answer
+    second = turn_of(say("What is my cat called?"))
+    assert second.conversation == first.conversation
+    assert second.execution.session_id != first.execution.session_id
+    assert [entry["text"] for entry in second.execution.prompt] == ["What is my cat called?"]
+
+
+def test_new_in_a_new_conversation_says_so(eva):
+    assert "already" in say("/new").answer
 
 
 def test_a_success_forgets_earlier_failures(eva):
