@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,12 +26,13 @@ _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How to start one CLI."""
+    """How to start one CLI. `scratch` holds its sockets and other leavings: whoever started it removes the directory afterwards."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     cwd: Path
     resumed: bool
+    scratch: Path
 
 
 def prepare(prompt: Prompt) -> Launch:
@@ -40,7 +42,9 @@ def prepare(prompt: Prompt) -> Launch:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     resumed = transcript_exists(configuration, prompt.session_id)
     arguments = _arguments(prompt, _system_prompt_file(prompt), resumed=resumed)
-    return Launch((str(cli_path()), *arguments), _environment(prompt, configuration), prompt.workspace, resumed)
+    scratch = Path(tempfile.mkdtemp(prefix="fleet-"))  # not below the home: a socket's path may have 107 bytes
+    environment = _environment(prompt, configuration) | {"CLAUDE_CODE_TMPDIR": str(scratch)}
+    return Launch((str(cli_path()), *arguments), environment, prompt.workspace, resumed, scratch)
 
 
 def cli_path() -> Path:
@@ -104,6 +108,7 @@ def _arguments(prompt: Prompt, system_prompt: Path, *, resumed: bool) -> list[st
         *("--include-partial-messages", "--strict-mcp-config", "--setting-sources="),
         *("--permission-mode", "default"),
         *("--system-prompt-file", str(system_prompt)),
+        *("--system-prompt-snapshot", "off"),  # else a resumed session goes on with the wording it began with
         *("--tools", ",".join(tool for tool in prompt.tools if not tool.startswith("mcp__"))),
         *("--model", prompt.model),
         *("--max-turns", str(prompt.max_turns)),
@@ -125,7 +130,9 @@ def _environment(prompt: Prompt, configuration: Path) -> dict[str, str]:
         "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
         "CLAUDE_AGENT_SDK_VERSION": _sdk_version(),
         "CLAUDE_CODE_SDK_READS_SESSION_STATE": "1",
+        "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",  # a line that changes with each first message would undo the prompt cache
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",  # an answer cut off for good is not asked and paid for once more
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # what a bot remembers is ours to decide, and goes into the same bytes
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",  # nothing outlives its turn
         "CLAUDE_CODE_DISABLE_CRON": "1",

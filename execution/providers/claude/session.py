@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import shutil
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
@@ -60,6 +61,7 @@ class ClaudeRun:
     def __init__(self, prompt: Prompt, *, judge: Judge, nursery: Nursery) -> None:
         self._prompt, self._judge, self._nursery = prompt, judge, nursery
         self._shim: Shim | None = None
+        self._scratch: Path | None = None
         self._lock = threading.Lock()
         self._killed = False
         self._ready: Future[None] = Future()
@@ -87,6 +89,7 @@ class ClaudeRun:
 
     def _start(self) -> ProcessFacts:
         plan = launch.prepare(self._prompt)
+        self._scratch = plan.scratch
         if launch.cli_version(Path(plan.argv[0])) < launch.OLDEST_VERSION:
             raise NotPrepared(_too_old(plan.argv[0]))
         with self._lock:
@@ -150,9 +153,12 @@ class ClaudeRun:
 
     def close(self) -> None:
         """Wait for the CLI to leave by itself after its result, kill it otherwise, and let go of everything."""
-        shim = self._shim
-        if shim is None:
-            return
+        if self._shim is not None:
+            self._let_go_of(self._shim)
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _let_go_of(self, shim: Shim) -> None:
         if not (self._over and shim.wait_gone(EXIT_SECONDS)):
             self.kill()
         if self._life is not None:

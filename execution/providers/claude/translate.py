@@ -48,6 +48,8 @@ class Translator:
         self.resumed = False
         self._texts: list[str] = []  # the text blocks that are complete; only these are the answer
         self._streamed = ""  # of the one that is being written: a cut connection may begin it anew
+        self._before = 0  # how many texts were complete when the message that is being written began
+        self._in_message = False
         self._message_id = ""
         self._model = ""
         self._error = ""
@@ -75,15 +77,24 @@ class Translator:
     def _stream(self, event: dict[str, Any]) -> Iterator[ProviderEvent]:
         match event.get("type"):
             case "message_start":
+                self._begin_message()
                 self._message_id = str(event["message"].get("id", ""))
                 self._model = str(event["message"].get("model", ""))
                 yield from self._usage(self._message_id, self._model, event["message"].get("usage"))
+            case "message_stop":
+                self._in_message = False
             case "message_delta":
                 yield from self._usage(self._message_id, self._model, event.get("usage"))
             case "content_block_start":
                 self._streamed = ""
             case "content_block_delta" if event["delta"].get("type") == "text_delta":
                 yield from self._text(event["delta"]["text"])
+
+    def _begin_message(self) -> None:
+        """A message that begins before the last one ended replaces it: its connection was cut, and it is written from the start."""
+        if self._in_message:
+            del self._texts[self._before :]
+        self._before, self._in_message, self._streamed = len(self._texts), True, ""
 
     @property
     def said(self) -> str:

@@ -1,0 +1,63 @@
+"""What the CLI is started with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from execution.ports import NotPrepared, Prompt, Verdict
+from execution.providers.claude import launch
+from execution.providers.claude.launch import Launch
+from execution.providers.claude.session import ClaudeRun
+from execution.shim.handle import Nursery
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    return Prompt(
+        execution_id=1,
+        system_prompt="You are Ada.",
+        model="claude-haiku-4-5",
+        workspace=tmp_path,
+        home=tmp_path / "home",
+        session_id="7d1b8f0e-0000-4000-8000-000000000000",
+        resume=False,
+    )
+
+
+@pytest.fixture
+def plan(prompt: Prompt) -> Iterator[Launch]:
+    plan = launch.prepare(prompt)
+    yield plan
+    shutil.rmtree(plan.scratch)
+
+
+def test_an_answer_that_was_cut_off_is_not_paid_for_twice(plan: Launch) -> None:
+    assert plan.environment["CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK"] == "1"
+
+
+def test_the_prompt_is_the_same_bytes_for_every_first_message(plan: Launch) -> None:
+    assert plan.environment["CLAUDE_CODE_ATTRIBUTION_HEADER"] == "0"
+
+
+def test_a_resumed_session_gets_the_present_wording(plan: Launch) -> None:
+    assert plan.argv[plan.argv.index("--system-prompt-snapshot") + 1] == "off"
+
+
+def test_sockets_fit_below_the_scratch_directory(plan: Launch) -> None:
+    assert plan.environment["CLAUDE_CODE_TMPDIR"] == str(plan.scratch)
+    assert len(f"{plan.scratch}/cc-socks/4194304.sock") <= 107
+    assert plan.scratch.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_run_leaves_nothing_in_the_temporary_directory(prompt: Prompt, tmp_path: Path, settings, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings.FLEET_CLAUDE_CLI = "/bin/true"
+    run = ClaudeRun(prompt, judge=lambda _call: Verdict(True), nursery=Nursery())
+    with pytest.raises(NotPrepared):
+        run.prepare()
+    run.close()
+    assert not list(tmp_path.glob("fleet-*"))
