@@ -316,6 +316,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("FLEET_LOG_LEVEL", default="INFO")},
     "loggers": {
+        "environ": {"level": "WARNING"},
         "channels_redis": {"level": "CRITICAL"},  # a traceback per retry while Redis is away; readers poll PostgreSQL
         "httpx": {"level": "WARNING"},
         "telegram": {"level": "WARNING"},
@@ -324,6 +325,5 @@ LOGGING = {
         "daphne": {"level": "WARNING"},
         "django.channels.server": {"level": "WARNING"},
         "claude_agent_sdk": {"level": "WARNING"},
-        "channels_redis": {"level": "CRITICAL"},  # without Redis it repeats a traceback every second; readers poll
     },
 }
