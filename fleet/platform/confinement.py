@@ -33,6 +33,7 @@ def confined(command: list[str], *, dies_with_parent: signal.Signals | None = No
         account = server_account()
         options += [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
         options += ["--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override"]
+        options += ["--securebits=+no_setuid_fixup"]  # or access(2), by which initdb finds its programs, forgets it
     return [setpriv, *options, "--", *command]
 
 

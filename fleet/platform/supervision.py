@@ -91,7 +91,7 @@ class Supervisor:
         write_private(self.configuration, self._configuration_text(wanted))
         command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self.configuration)]
         return subprocess.Popen(
-            tethered(command, sends=signal.SIGTERM), cwd=ROOT, env=environment,
+            tethered(command, sends=signal.SIGTERM), cwd=self.here.var, env=environment,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
@@ -167,7 +167,8 @@ class Supervisor:
             "stopwaitsecs": service.stops_in,
             "killasgroup": "true",
             "redirect_stderr": "true",
-            "stdout_logfile": log_file(self.here, service.name),
+            # Relative to `var`, where supervisord runs: it reads percent signs in this one value twice.
+            "stdout_logfile": log_file(self.here, service.name).relative_to(self.here.var),
             "stdout_logfile_maxbytes": "10MB",
             "stdout_logfile_backups": 3,
         }

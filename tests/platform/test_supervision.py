@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import configparser
+import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from supervisor.options import ProcessConfig, ServerOptions
 
 from fleet.platform.installation import ROOT, Installation, child_environment, write_addresses
 from fleet.platform.logs import LogStream
@@ -21,11 +23,17 @@ def here(tmp_path: Path) -> Installation:
     return Installation(var=tmp_path / "my var 100%", host="127.0.0.1", port=9600)
 
 
-def configuration(here: Installation) -> configparser.ConfigParser:
-    text = Supervisor(here)._configuration_text(services(here))
-    parser = configparser.ConfigParser()
-    parser.read_string(text)
-    return parser
+def configured(here: Installation) -> dict[str, ProcessConfig]:
+    """What supervisord itself reads in the configuration, by name of the service."""
+    supervisor = Supervisor(here)
+    for directory in (here.supervisor, here.logs):
+        directory.mkdir(parents=True, exist_ok=True)
+    supervisor.configuration.write_text(supervisor._configuration_text(services(here)))
+    options = ServerOptions()
+    options.configfile = str(supervisor.configuration)
+    with contextlib.chdir(here.var):
+        options.process_config(do_usage=False)
+    return {group.name: group.process_configs[0] for group in options.process_group_configs}
 
 
 def test_services_stop_from_the_edge_inwards_and_the_database_last(here: Installation) -> None:
@@ -64,9 +72,10 @@ def test_a_service_whose_schema_is_there_becomes_its_module_at_once(tmp_path: Pa
 
 
 def test_spaces_and_percent_signs_in_paths_survive_the_configuration(here: Installation) -> None:
-    parser = configuration(here)
-    assert parser["program:web"]["stdout_logfile"] == str(here.var / "log" / "web.log")
-    assert str(here.var / "postgres" / "data") in shlex.split(parser["program:postgres"]["command"])
+    programs = configured(here)
+    assert str(here.var / "postgres" / "data") in shlex.split(programs["postgres"].command)
+    assert programs["web"].stdout_logfile == "log/web.log"
+    assert programs["web"].directory == str(ROOT)
 
 
 def test_no_secret_is_in_the_configuration_or_in_an_argument(here: Installation) -> None:
@@ -78,11 +87,11 @@ def test_no_secret_is_in_the_configuration_or_in_an_argument(here: Installation)
     assert "environment" not in text
 
 
-def test_every_stop_is_bounded(here: Installation) -> None:
-    parser = configuration(here)
-    programs = [parser[name] for name in parser.sections() if name.startswith("program:")]
-    assert programs
-    assert all(0 < program.getint("stopwaitsecs") <= 30 for program in programs)
+def test_every_stop_is_bounded_and_asks_before_it_kills(here: Installation) -> None:
+    programs = configured(here)
+    assert all(0 < program.stopwaitsecs <= 30 for program in programs.values())
+    assert programs["postgres"].stopsignal == signal.SIGINT
+    assert programs["worker"].stopsignal == signal.SIGTERM
 
 
 def test_the_addresses_are_left_for_the_command_line_in_a_private_file(here: Installation) -> None:
