@@ -17,6 +17,7 @@ class SpeakingCommand(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Run, with 64 instead of argparse's 2 for bad usage."""
+        self._called_from_command_line = True
         try:
             self.create_parser(argv[0], argv[1]).parse_args(argv[2:])
         except SystemExit as exit:

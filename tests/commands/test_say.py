@@ -1,0 +1,225 @@
+"""`manage.py say`: the answer on stdout, everything about it on stderr, the outcome as exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.db import connection
+
+from conversations.models import Conversation, InboundMessage, Turn
+from execution import actions as execution_actions
+from execution.models import Execution
+from execution.states import EventKind, ExecutionState, OutcomeClass
+from fleet.kernel.actors import Actor
+from governance import actions as governance_actions
+from identities.models import Person
+from tests.architecture.source import ROOT
+from tests.commands.conftest import Run
+from tests.conversations import scenes
+
+pytestmark = pytest.mark.usefixtures("transactional_db", "ada", "people")
+
+
+@contextmanager
+def worker(work: Callable[[Execution], None]) -> Iterator[None]:
+    """Somebody who takes the next admitted turn and works on it, in a thread with a connection of its own."""
+
+    def begin() -> None:
+        try:
+            wait_for(lambda: Turn.objects.filter(state="admitted").exists())
+            work(scenes.running(Turn.objects.get(state="admitted")))
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def answering(*pieces: str) -> Callable[[Execution], None]:
+    def work(execution: Execution) -> None:
+        lines = [(EventKind.TEXT, {"text": piece}) for piece in pieces]
+        if lines:
+            execution_actions.record_events(execution=execution, first_sequence=1, lines=lines)
+        scenes.end(execution, ExecutionState.SUCCEEDED, OutcomeClass.OK, answer="".join(pieces) or "Good day.")
+
+    return work
+
+
+def failing(execution: Execution) -> None:
+    scenes.end(execution, ExecutionState.FAILED, OutcomeClass.ERROR, sentence="The provider ended badly.")
+
+
+class TestAnAnswer:
+    def test_goes_to_stdout_and_its_receipt_to_stderr(self, run: Run) -> None:
+        with worker(answering("Good ", "day.")):
+            said = run("say", "ada", "Hello")
+
+        assert (said.code, said.out) == (0, "Good day.\n")
+        for part in ("ada", "mock", "tokens in", "queue", "engine"):
+            assert part in said.err
+
+    def test_is_printed_even_when_nothing_of_it_was_streamed(self, run: Run) -> None:
+        with worker(answering()):
+            said = run("say", "ada", "Hello")
+
+        assert (said.code, said.out) == (0, "Good day.\n")
+
+    def test_is_one_json_object_on_request(self, run: Run) -> None:
+        with worker(answering("Good day.")):
+            said = run("say", "ada", "Hello", "--json")
+
+        shown = json.loads(said.out)
+        assert (shown["status"], shown["text"]) == ("replied", "Good day.")
+        assert shown["receipt"]["engine_ms"] >= 0
+        assert shown["inbound_id"] == InboundMessage.objects.get().pk
+
+    def test_of_a_command_comes_at_once(self, run: Run) -> None:
+        said = run("say", "ada", "/help")
+
+        assert said.code == 0
+        assert "/stop" in said.out
+
+
+class TestWhoSpeaksWhere:
+    def test_it_is_the_first_administrator_unless_somebody_is_named(self, run: Run, people: dict[str, Person]) -> None:
+        with worker(answering("Yes.")):
+            run("say", "ada", "Hello")
+        with worker(answering("Yes.")):
+            run("say", "ada", "Hello", "--as", "operator")
+
+        assert [turn.person for turn in Turn.objects.order_by("pk")] == [people["admin"], people["operator"]]
+
+    def test_a_conversation_goes_on_until_a_new_one_is_asked_for(self, run: Run) -> None:
+        for words in ([], [], ["--new"], []):
+            with worker(answering("Yes.")):
+                run("say", "ada", "Hello", *words)
+
+        first, second = Conversation.objects.order_by("pk")
+        assert [turn.conversation for turn in Turn.objects.order_by("pk")] == [first, first, second, second]
+
+    def test_the_text_can_come_from_stdin(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Grüße\n".encode())))
+        with worker(answering("Yes.")):
+            run("say", "ada", "-")
+
+        assert InboundMessage.objects.get().text == "Grüße\n"
+
+
+class TestARefusal:
+    @pytest.mark.parametrize(
+        ("words", "code"),
+        [(("nobody", "Hello"), "unknown_bot"), (("ada", ""), "empty"), (("ada", "/dance"), "unknown_command")],
+    )
+    def test_has_a_reason_and_a_next_step(self, run: Run, words: tuple[str, str], code: str) -> None:
+        said = run("say", *words)
+
+        assert (said.code, said.out) == (2, "")
+        assert said.err.strip()
+        assert json.loads(run("say", *words, "--json").out)["code"] == code
+
+    def test_of_bytes_that_are_no_text(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe")))
+
+        assert run("say", "ada", "-").code == 2
+        assert InboundMessage.objects.get().state == "refused"
+
+    def test_by_a_kill_order_names_it(self, run: Run) -> None:
+        governance_actions.stop(scope="fleet", mode="stop", reason="drill", by=Actor.system("test"))
+
+        said = run("say", "ada", "Hello")
+
+        assert said.code == 2
+        assert "drill" in said.err
+
+    def test_for_somebody_without_the_right(self, run: Run) -> None:
+        assert run("say", "ada", "Hello", "--as", "viewer").code == 2
+
+    def test_for_somebody_nobody_knows(self, run: Run) -> None:
+        said = run("say", "ada", "Hello", "--as", "ghost")
+
+        assert said.code == 2
+        assert "ghost" in said.err
+
+    def test_when_there_is_nobody_to_speak_as(self, run: Run) -> None:
+        Person.objects.filter(username="admin").update(is_active=False)
+
+        said = run("say", "ada", "Hello")
+
+        assert said.code == 2
+        assert "--as" in said.err
+
+
+class TestATurnThatDoesNotEndWell:
+    def test_fails_with_its_sentence(self, run: Run) -> None:
+        with worker(failing):
+            said = run("say", "ada", "Hello")
+
+        assert said.code == 3
+        assert "The provider ended badly." in said.err
+
+    def test_is_left_alone_when_time_is_over(self, run: Run) -> None:
+        said = run("say", "ada", "Hello", "--wait", "0.2")
+
+        assert said.code == 5
+        assert Turn.objects.get().state == "admitted"
+        assert "goes on without you" in said.err
+
+    def test_says_that_nobody_is_there_to_work(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fleet.management.commands.say._WORRY_AFTER_SECONDS", 0.05)
+
+        assert "No worker is running" in run("say", "ada", "Hello", "--wait", "2").err
+
+    def test_is_stopped_by_ctrl_c(self, run: Run) -> None:
+        def work(execution: Execution) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            wait_for(lambda: Execution.objects.get(pk=execution.pk).stop_requested_at is not None)
+            scenes.end(execution, ExecutionState.STOPPED, OutcomeClass.STOPPED, sentence="Stopped.")
+
+        with worker(work):
+            said = run("say", "ada", "Hello")
+
+        assert said.code == 4
+        assert "Ctrl-C" in said.err
+
+    def test_is_left_by_a_second_ctrl_c(self, run: Run) -> None:
+        def work(execution: Execution) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            wait_for(lambda: Execution.objects.get(pk=execution.pk).stop_requested_at is not None)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        with worker(work):
+            said = run("say", "ada", "Hello")
+
+        assert said.code == 5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["ada"], ["ada", "Hello", "--loud"], ["ada", "Hello", "--wait", "soon"], ["ada", "Hello", "--wait", "0"]],
+)
+def test_bad_usage_is_64(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, ROOT / "manage.py", "say", *words], capture_output=True, text=True)
+
+    assert done.returncode == 64
+    assert "usage:" in done.stderr
