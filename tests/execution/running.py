@@ -50,7 +50,8 @@ def until(fits: Callable[[Execution], bool], execution: Execution, seconds: floa
     """Wait until the execution's row fits, and return it."""
     deadline = time.monotonic() + seconds
     while not fits(row := Execution.objects.get(pk=execution.pk)):
-        assert time.monotonic() < deadline, f"still {row.state} after {seconds} s: {row.sentence}"
+        seen = f"still {row.state} after {seconds} s (attempt {row.attempt}, epoch {row.epoch}, owner {row.owner_id})"
+        assert time.monotonic() < deadline, f"{seen} {row.sentence}"
         time.sleep(0.02)
     return row
 
@@ -88,6 +89,7 @@ class CeleryWorker:
             "DATABASE_URL": database_url(),
             "FLEET_VAR": str(var),
             "FLEET_SECRET_KEY": django_settings.SECRET_KEY,
+            "FLEET_LOG_LEVEL": "INFO",
             **environment,
         }
         self.log = var / "worker.log"
@@ -98,7 +100,7 @@ class CeleryWorker:
         """Start it and wait until it has registered."""
         known = set(Worker.objects.values_list("pk", flat=True))
         command = [sys.executable, "-m", "celery", "-A", "fleet", "worker", "-P", "threads", "-c", "32", "-Q", "fleet"]
-        quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        quiet = ["--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, *quiet], cwd=ROOT, env=self._environment, stdout=log, stderr=log, start_new_session=True

@@ -1,5 +1,6 @@
 """A worker and the mock: every way a turn can end, and what others can do to it while it runs."""
 
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -226,6 +227,27 @@ class TestWorker:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert Execution.objects.get(pk=execution.pk).state == ExecutionState.RUNNING
+
+    def test_a_run_that_was_given_up_does_not_hide_the_one_in_its_place(self, worker: Supervisor, monkeypatch) -> None:
+        begun: queue.Queue[threading.Event] = queue.Queue()
+
+        def until_told(_attempt: attempt.Attempt) -> None:
+            done = threading.Event()
+            begun.put(done)
+            assert done.wait(60)
+
+        monkeypatch.setattr(attempt.Attempt, "run", until_told)
+        execution = made.queued()
+        worker.offer(execution.pk, 0)
+        first = begun.get(timeout=60)
+        actions.requeue(execution=Execution.objects.get(pk=execution.pk), by=BY, why="test")
+        worker.offer(execution.pk, 1)
+        second = begun.get(timeout=60)
+        first.set()
+        while len(held := worker._held()) > 1:
+            time.sleep(0.02)
+        assert [run.execution.epoch for run in held] == [1]
+        second.set()
 
     def test_a_worker_that_was_declared_lost_becomes_another(self, worker: Supervisor) -> None:
         first = worker.worker.pk
