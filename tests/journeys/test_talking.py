@@ -100,7 +100,7 @@ def test_say_tells_a_refusal_with_its_reason_and_another_exit_code(world: World)
 
 def test_status_knows_every_service(world: World):
     status = json.loads(world.product.manage("status", "--json"))
-    services = {part["name"]: part["state"] for part in status["services"]}
+    services = {name: part["state"] for name, part in status["services"].items()}
     assert {"postgres", "redis", "web", "worker", "runner", "gateways"} <= set(services)
     assert set(services.values()) <= {"up", "idle"}
 
