@@ -70,7 +70,9 @@ class Sender:
 
     async def _send_due(self) -> None:
         room = MOST_IN_FLIGHT - len(self._sending)
-        lines = dict(self.lines)  # an account may leave while the outbox is asked; what was claimed for it is still sent
+        lines = dict(
+            self.lines
+        )  # an account may leave while the outbox is asked; what was claimed for it is still sent
         if not lines or room <= 0:
             return
         due = await self._database.call(conversation_actions.claim_deliveries, list(lines), limit=room, by=BY)
