@@ -52,7 +52,7 @@ class Supervisor:
         self.slots = slots or settings.FLEET_WORKER_SLOTS
         self.worker: Worker
         self._by: Actor
-        self._attempts: dict[int, Attempt] = {}
+        self._attempts: set[Attempt] = set()  # two of one execution while the first, given up, still lets go
         self._lock = threading.Lock()
         self._taken = 0
         self._idle = threading.Condition(self._lock)
@@ -122,12 +122,12 @@ class Supervisor:
             return False
         attempt = Attempt(execution, by=self._by)
         with self._lock:
-            self._attempts[execution_id] = attempt
+            self._attempts.add(attempt)
         try:
             attempt.run()
         finally:
             with self._lock:
-                del self._attempts[execution_id]
+                self._attempts.discard(attempt)
         return True
 
     def _in_thread(self, execution_id: int, epoch: int) -> None:
@@ -152,7 +152,7 @@ class Supervisor:
 
     def _held(self) -> list[Attempt]:
         with self._lock:
-            return list(self._attempts.values())
+            return list(self._attempts)
 
     def _halt_all(self, halt: Halt) -> None:
         for attempt in self._held():
@@ -161,9 +161,9 @@ class Supervisor:
     # --- Clocks ------------------------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
-        held = [attempt.execution for attempt in self._held()]
+        held, asked_at = [attempt.execution for attempt in self._held()], time.monotonic()
         if actions.beat(worker_id=self.worker.pk, held=held):
-            self._beat_at = time.monotonic()
+            self._beat_at = asked_at  # the answer may have been long on its way, and the leases run since the question
             return
         log.error("worker.declared_lost", worker=str(self.worker.pk))
         for attempt in self._held():
@@ -179,7 +179,8 @@ class Supervisor:
 
     def _look_around(self) -> None:
         """Notice stop requests, kill orders and lost ownership of what runs here."""
-        held = {attempt.execution.pk: attempt for attempt in self._held()}
+        latest_last = sorted(self._held(), key=lambda attempt: attempt.execution.epoch)
+        held = {attempt.execution.pk: attempt for attempt in latest_last}
         if not held:
             return
         executions = [attempt.execution for attempt in held.values()]
