@@ -56,9 +56,7 @@ def refuse_turn(turn: Turn, refusal: Refused, *, gate: Gate) -> None:
         ended_at=clock.db_now(),
     )
     _decide(refusal, gate, ("turn", turn.pk), turn.identity.slug, turn.person_id)
-    Message.objects.create(
-        conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=refusal.sentence
-    )
+    Message.objects.create(conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=refusal.sentence)
     deliver(**turn.route, kind=DeliveryKind.NOTICE, text=refusal.sentence, turn=turn, by=_ADMISSION)
 
 
