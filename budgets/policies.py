@@ -55,11 +55,30 @@ class BudgetRefused(Refused):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """What a decision needs of the present window of a budget in force; amounts are in the unit of `metric`."""
+
+    budget_id: int
+    metric: str
+    mode: str
+    window_id: int
+    ends_at: dt.datetime
+    limit_amount: int
+    posted: int
+    pending: int
+
+    @property
+    def headroom(self) -> int:
+        """Return what is neither posted nor held; negative after an overrun."""
+        return self.limit_amount - self.posted - self.pending
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """Which window says no, and in which of the three ways."""
 
     kind: RefusalKind
-    window: BudgetWindow
+    place: Place
 
     def __lt__(self, other: Refusal) -> bool:
         """Order by how long it lasts: waiting ends first, then the earlier reset."""
@@ -68,7 +87,7 @@ class Refusal:
     @property
     def _weight(self) -> tuple[int, dt.datetime]:
         order = (RefusalKind.WAIT, RefusalKind.SPENT, RefusalKind.TOO_BIG)
-        return order.index(self.kind), self.window.ends_at
+        return order.index(self.kind), self.place.ends_at
 
 
 def slice_of(metric: str, basis: PriceBasis) -> tuple[int, int]:
@@ -78,34 +97,34 @@ def slice_of(metric: str, basis: PriceBasis) -> tuple[int, int]:
     return SLICE[metric], SMALLEST[metric]
 
 
-def judge(windows: Iterable[BudgetWindow], basis: PriceBasis) -> dict[str, int] | Refusal:
+def judge(places: Iterable[Place], basis: PriceBasis) -> dict[str, int] | Refusal:
     """Return what a run may hold of each metric, or the refusal that lasts longest.
 
     Only hard budgets limit. All legs of one metric hold the same: the least that any of them has left.
     """
     grants: dict[str, int] = {}
     refusals: list[Refusal] = []
-    for window in windows:
-        budget = window.budget
-        ask, least = slice_of(budget.metric, basis)
-        grants.setdefault(budget.metric, ask)
-        if budget.mode != Mode.HARD or not ask:
+    for place in places:
+        ask, least = slice_of(place.metric, basis)
+        grants.setdefault(place.metric, ask)
+        if place.mode != Mode.HARD or not ask:
             continue
-        grants[budget.metric] = min(grants[budget.metric], window.headroom)
-        if window.headroom < least:
-            refusals.append(Refusal(_kind(window, least), window))
+        grants[place.metric] = min(grants[place.metric], place.headroom)
+        if place.headroom < least:
+            refusals.append(Refusal(_kind(place, least), place))
     return max(refusals) if refusals else grants
 
 
-def _kind(window: BudgetWindow, least: int) -> RefusalKind:
-    if window.limit_amount < least:
+def _kind(place: Place, least: int) -> RefusalKind:
+    if place.limit_amount < least:
         return RefusalKind.TOO_BIG
-    return RefusalKind.SPENT if window.limit_amount - window.posted < least else RefusalKind.WAIT
+    return RefusalKind.SPENT if place.limit_amount - place.posted < least else RefusalKind.WAIT
 
 
 def refused(refusal: Refusal) -> BudgetRefused:
     """Return the error for a refusal: the blocking budget, its headroom, when it starts anew and who can raise it."""
-    window, budget = refusal.window, refusal.window.budget
+    window = BudgetWindow.objects.select_related("budget").get(pk=refusal.place.window_id)
+    budget = window.budget
     why, advice = _WORDS[refusal.kind](budget, window)
     return BudgetRefused(
         f"The budget “{budget.name}” does not allow another run.",

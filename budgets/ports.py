@@ -16,7 +16,7 @@ class UsageUnits:
     """What one provider message used, in disjoint units; `reasoning` is the part of `output` that was thinking.
 
     `message_id` is the provider's. The same message may be reported again: the highest number of each unit counts.
-    `at` is the message's own time, where it is known; without it the time of the report counts.
+    `at` is the message's own time (aware), where it is known; without it the time of the report counts.
     Raises Invalid for numbers and names that no provider message can have.
     """
 

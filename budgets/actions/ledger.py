@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from budgets.models import Reservation, TokenLedger
 from budgets.ports import UsageUnits
@@ -25,15 +26,19 @@ class _Known:
 
 @dataclass
 class _Message:
-    """What the ledger has of one message. Its first row fixes the time, the price and the name of its model."""
+    """What the ledger has of one message. Its first row fixes the time and the price."""
 
     first: TokenLedger | None = None
     units: dict[str, _Known] = field(default_factory=dict)
 
+    def of(self, unit: str) -> _Known:
+        """Return what there is of one unit, nothing to begin with."""
+        return self.units.setdefault(unit, _Known())
+
     def add(self, row: TokenLedger) -> None:
         """Count one row."""
         self.first = self.first or row
-        known = self.units.setdefault(row.unit, _Known())
+        known = self.of(row.unit)
         known.quantity += row.quantity
         known.reasoning += row.reasoning
         known.cost += row.cost_nano_usd
@@ -51,10 +56,10 @@ class _Report:
     billing: Billing
 
     def time_of(self, usage: UsageUnits) -> dt.datetime:
-        """Return the message's time: never later than the report."""
-        return min(usage.at or self.now, self.now)
+        """Return the message's time in UTC: never later than the report."""
+        return min(usage.at or self.now, self.now).astimezone(dt.UTC)
 
-    def row(self, message_id: str, unit: str, revision: int, **fields: object) -> TokenLedger:
+    def row(self, message_id: str, unit: str, revision: int, *, cost_nano_usd: int, **fields: object) -> TokenLedger:
         """Return an unsaved row."""
         return TokenLedger(
             reservation=self.reservation,
@@ -65,6 +70,8 @@ class _Report:
             kind=LedgerKind.ADJUSTMENT if revision else LedgerKind.USAGE,
             provider=self.provider,
             billing=self.billing,
+            cost_nano_usd=cost_nano_usd,
+            billed_nano_usd=cost_nano_usd if self.billing == Billing.API else 0,
             identity_slug=self.reservation.scopes.get(Scope.IDENTITY, ""),
             **fields,
         )
@@ -115,34 +122,22 @@ def _known(execution_id: int, message_ids: Iterable[str]) -> dict[str, _Message]
 
 
 def _rows_of(report: _Report, usage: UsageUnits, known: _Message) -> list[TokenLedger]:
+    """Return the difference between what is now known of a message and what the ledger has of it."""
     at = known.first.at if known.first else report.time_of(usage)
-    units = {
-        unit: max(number, known.units[unit].quantity if unit in known.units else 0)
-        for unit, number in usage.units().items()
-    }
+    units = {unit: max(number, known.of(unit).quantity) for unit, number in usage.units().items()}
     price, basis = _price(usage.model, units, known.first, at.date())
     costs = price.cost(units, on=at.date()) or {}
+    fixed: dict[str, Any] = {"price_id": price.price_id, "basis": basis, "model": usage.model, "at": at}
     rows = []
     for unit, quantity in units.items():
-        before = known.units.get(unit, _Known())
-        reasoning = max(0, usage.reasoning - before.reasoning) if unit == Unit.OUTPUT else 0
-        more, cost = quantity - before.quantity, max(0, costs[unit] - before.cost)
-        if more or cost or reasoning:
-            rows.append(
-                report.row(
-                    usage.message_id,
-                    unit,
-                    before.revision + 1,
-                    quantity=more,
-                    reasoning=reasoning,
-                    price_id=price.price_id,
-                    basis=basis,
-                    cost_nano_usd=cost,
-                    billed_nano_usd=cost if report.billing == Billing.API else 0,
-                    model=usage.model,
-                    at=at,
-                )
-            )
+        before = known.of(unit)
+        added = {
+            "quantity": quantity - before.quantity,
+            "reasoning": max(0, usage.reasoning - before.reasoning) if unit == Unit.OUTPUT else 0,
+            "cost_nano_usd": max(0, costs[unit] - before.cost),
+        }
+        if any(added.values()):
+            rows.append(report.row(usage.message_id, unit, before.revision + 1, **added, **fixed))
     return rows
 
 
@@ -179,7 +174,6 @@ def _run_row(report: _Report, usage: UsageUnits) -> TokenLedger:
         quantity=1,
         basis=PriceBasis.FREE,
         cost_nano_usd=0,
-        billed_nano_usd=0,
         model=usage.model,
         at=report.time_of(usage),
     )

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from django.db import connection, transaction
 
 from budgets import events
-from budgets.actions.windows import lock_windows, open_windows
-from budgets.models import BudgetWindow, Reservation
-from budgets.policies import Refusal, judge, no_price, refused
+from budgets.actions.windows import open_windows
+from budgets.models import Budget, BudgetWindow, Reservation, in_scopes
+from budgets.policies import Place, Refusal, judge, no_price, refused
 from budgets.queries.prices import price_of
 from budgets.states import PriceBasis, ReservationState
 from fleet.kernel import clock, journal
@@ -22,12 +22,17 @@ LEASE = dt.timedelta(minutes=5)
 """How long a hold stands without a sign of life: a report, or `renew`."""
 
 # Every message waits for these two. Written out they take a third of the time the ORM needs to phrase them.
-_IN_FORCE = """
-    SELECT budget.id, present.id
-    FROM unnest(%(kinds)s::text[], %(ids)s::text[]) AS asked (kind, id)
-    JOIN budgets_budget AS budget ON (budget.scope_kind, budget.scope_id) = (asked.kind, asked.id) AND budget.active
-    LEFT JOIN budgets_budgetwindow AS present
-        ON present.budget_id = budget.id AND present.starts_at <= %(now)s AND present.ends_at > %(now)s
+_PRESENT = """
+    WITH in_force AS (
+        SELECT budget.id AS budget_id, budget.metric, budget.mode, present.id AS window_id
+        FROM unnest(%(kinds)s::text[], %(ids)s::text[]) AS asked (kind, id)
+        JOIN budgets_budget AS budget ON (budget.scope_kind, budget.scope_id) = (asked.kind, asked.id) AND budget.active
+        LEFT JOIN budgets_budgetwindow AS present
+            ON present.budget_id = budget.id AND present.starts_at <= %(now)s AND present.ends_at > %(now)s)
+    SELECT in_force.*, present.ends_at, present.limit_amount, present.posted, present.pending
+    FROM in_force JOIN budgets_budgetwindow AS present ON present.id = in_force.window_id
+    WHERE NOT EXISTS (SELECT FROM in_force WHERE window_id IS NULL)
+    ORDER BY present.id FOR NO KEY UPDATE OF present
 """
 _HOLD = """
     WITH
@@ -63,25 +68,30 @@ def reserve(*, attempt: str, scopes: Mapping[str, str], model: str, by: Actor) -
 
 
 def _hold(asked: Reservation, basis: PriceBasis, by: Actor) -> Reservation | FleetError:
-    windows = _windows(asked.scopes)
-    grants = judge(windows, basis)
+    places = _places(asked.scopes)
+    grants = judge(places, basis)
     if isinstance(grants, Refusal):
         existing = Reservation.objects.filter(attempt=asked.attempt).first()  # not refused for what it holds itself
         return _same(existing, asked) if existing else refused(grants)
-    held = {window: grants[window.budget.metric] for window in windows}
+    held = {place: grants[place.metric] for place in places}
     return _write(asked, held, by) or _same(Reservation.objects.get(attempt=asked.attempt), asked)
 
 
-def _windows(scopes: Mapping[str, str]) -> list[BudgetWindow]:
-    """Return the present windows of the budgets in force, locked."""
+def _places(scopes: Mapping[str, str]) -> list[Place]:
+    """Return the present windows of the budgets in force, locked by ascending id; none is locked before all exist."""
     now = clock.now()
+    while not (places := _present(scopes, now)):
+        begun = BudgetWindow.objects.filter(starts_at__lte=now, ends_at__gt=now).values("budget")
+        missing = Budget.objects.filter(in_scopes(scopes), active=True).exclude(pk__in=begun)
+        if not open_windows(missing.values_list("pk", flat=True), now):
+            return []
+    return places
+
+
+def _present(scopes: Mapping[str, str], now: dt.datetime) -> list[Place]:
     with connection.cursor() as cursor:
-        cursor.execute(_IN_FORCE, {"kinds": list(scopes), "ids": list(scopes.values()), "now": now})
-        present: dict[int, int | None] = dict(cursor.fetchall())
-    missing = [budget for budget, window in present.items() if window is None]
-    made = open_windows(missing, now) if missing else {}
-    ids = [window or made[budget].pk for budget, window in present.items()]
-    return list(lock_windows(ids).values()) if ids else []
+        cursor.execute(_PRESENT, {"kinds": list(scopes), "ids": list(scopes.values()), "now": now})
+        return [Place(*row) for row in cursor.fetchall()]
 
 
 def _same(existing: Reservation, asked: Reservation) -> Reservation | StateConflict:
@@ -95,11 +105,11 @@ def _same(existing: Reservation, asked: Reservation) -> Reservation | StateConfl
     )
 
 
-def _write(asked: Reservation, held: Mapping[BudgetWindow, int], by: Actor) -> Reservation | None:
+def _write(asked: Reservation, held: Mapping[Place, int], by: Actor) -> Reservation | None:
     """Insert the reservation and its legs and raise what the windows hold, in one statement; None when the attempt exists."""
     facts = {
-        "budgets": [window.budget_id for window in held],
-        "windows": [window.pk for window in held],
+        "budgets": [place.budget_id for place in held],
+        "windows": [place.window_id for place in held],
         "amounts": list(held.values()),
         "attempt": asked.attempt,
         "scopes": json.dumps(asked.scopes),
@@ -115,7 +125,7 @@ def _write(asked: Reservation, held: Mapping[BudgetWindow, int], by: Actor) -> R
             attempt=made.attempt,
             model=made.model,
             scopes=made.scopes,
-            held={str(window.budget_id): amount for window, amount in held.items()},
+            held={str(place.budget_id): amount for place, amount in held.items()},
         )
     return made
 

@@ -250,12 +250,12 @@ class TestCalendar:
         assert window(bob).posted == 0
 
 
-def test_two_budgets_cost_five_statements_and_one_transaction():
+def test_two_budgets_cost_four_statements_and_one_transaction():
     fleet_budget(), bot_budget("ada")
     reserve("warm-up")
     with CaptureQueriesContext(connection) as queries:
         reserve("measured")
-    assert len([query for query in queries if "SAVEPOINT" not in query["sql"]]) == 5
+    assert len([query for query in queries if "SAVEPOINT" not in query["sql"]]) == 4
 
 
 def test_the_books_are_right_after_all_of_it():
