@@ -57,12 +57,12 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """The rail, the strip and the banners."""
+    """The rail, the strip and the banners. `mock` says why bots answer by script and how to switch; empty when they do not."""
 
     groups: tuple[Entries, ...]
     on_kill_switch: bool
     kill: KillBadge
-    mock: bool
+    mock: str
     environment: str
     timezone: str
     roles: str
@@ -91,7 +91,7 @@ def _shell(request: HttpRequest) -> Shell:
         ),
         on_kill_switch=request.path.startswith(kill_switch),
         kill=kill_badge(governance_queries.active_orders()),
-        mock=execution_queries.execution_mode().mode == "mock",
+        mock=execution_queries.execution_mode().sentence,
         environment=settings.FLEET_ENVIRONMENT,
         timezone=timezone.get_current_timezone_name(),
         roles=", ".join(sorted(person.roles)) if isinstance(person, Person) else "",

@@ -100,6 +100,23 @@ def test_an_answer_is_shown_as_markdown_with_its_tools_and_what_it_took(operator
     assert "Stop" not in page.partition("Transcript")[2]
 
 
+def test_a_denied_tool_call_says_why(operator: Client) -> None:
+    talk = begin(operator)
+    execution = scenes.running(Turn.objects.get(conversation=talk))
+    lines = [
+        (EventKind.TOOL_STARTED, {"call": "c1", "tool": "Bash", "target": "rm -r notes"}),
+        (
+            EventKind.TOOL_DENIED,
+            {"call": "c1", "tool": "Bash", "target": "rm -r notes", "reason": "Nobody granted it."},
+        ),
+        (EventKind.TOOL_FINISHED, {"call": "c1", "ok": False, "summary": "refused"}),
+    ]
+    recording.record_events(execution=execution, first_sequence=recording.next_sequence(execution), lines=lines)
+    page = text_of(operator.get(f"/chat/{talk.pk}/"))
+    assert "Denied Bash rm -r notes" in page
+    assert "Nobody granted it." in page
+
+
 def test_what_a_running_turn_has_written_so_far_survives_a_reload(operator: Client) -> None:
     talk = begin(operator)
     execution = scenes.running(Turn.objects.get(conversation=talk))

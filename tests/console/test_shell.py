@@ -9,6 +9,7 @@ from django.urls import get_resolver
 
 from fleet.console.navigation import GROUPS, PLANNED
 from fleet.permissions import rule_for
+from identities.models import Person
 from tests.console.conftest import SignedIn
 from tests.console.page import text_of
 
@@ -63,8 +64,17 @@ def test_the_way_in_leads_to_the_fleet(operator: Client) -> None:
 
 def test_without_credentials_a_banner_says_that_bots_are_scripted_and_how_to_switch(operator: Client) -> None:
     page = text_of(operator.get("/fleet/"))
-    assert "Bots answer with the Mock provider" in page
+    assert "Bots answer with the built-in mock" in page
     assert "ANTHROPIC_API_KEY" in page
+
+
+def test_times_are_those_of_the_persons_own_clock(operator: Client, people: dict[str, Person]) -> None:
+    people["operator"].timezone = "Asia/Tokyo"
+    people["operator"].save()
+    assert "times in Asia/Tokyo" in text_of(operator.get("/fleet/"))
+    people["operator"].timezone = "Nowhere/At_All"
+    people["operator"].save()
+    assert "times in UTC" in text_of(operator.get("/fleet/"))
 
 
 def test_admin_is_offered_only_to_who_may_repair_records(signed_in: SignedIn) -> None:

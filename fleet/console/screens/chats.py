@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from django.db.models import Q
 from django.utils.html import linebreaks, urlize
@@ -202,10 +202,11 @@ def _tools_of(executions: Sequence[int]) -> dict[int, tuple[ToolLine, ...]]:
     }
 
 
-def parts_of(events: Iterable[ExecutionEvent], *, ended: bool = False) -> tuple[TextPart | ToolLine, ...]:
+def parts_of(events: Sequence[ExecutionEvent], *, ended: bool = False) -> tuple[TextPart | ToolLine, ...]:
     """Return the text and tool calls of an execution in their order, tool calls folded to one line each."""
     parts: list[TextPart | ToolLine] = []
     started: dict[str, tuple[int, dt.datetime]] = {}
+    denied = {event.payload["call"]: event.payload["reason"] for event in events if event.kind == EventKind.TOOL_DENIED}
     for event in events:
         payload = event.payload
         if event.kind == EventKind.TEXT:
@@ -216,7 +217,7 @@ def parts_of(events: Iterable[ExecutionEvent], *, ended: bool = False) -> tuple[
             parts.append(ToolLine(payload["call"], payload["tool"], payload["target"], unfinished))
         elif event.kind == EventKind.TOOL_FINISHED and payload["call"] in started:
             place, since = started[payload["call"]]
-            parts[place] = _finished(parts[place], event, since)
+            parts[place] = _finished(parts[place], event, since, denied.get(payload["call"]))
     return tuple(parts)
 
 
@@ -228,11 +229,13 @@ def _add_text(parts: list[TextPart | ToolLine], text: str) -> None:
         parts.append(TextPart(text))
 
 
-def _finished(line: TextPart | ToolLine, event: ExecutionEvent, since: dt.datetime) -> ToolLine:
+def _finished(line: TextPart | ToolLine, event: ExecutionEvent, since: dt.datetime, denial: str | None) -> ToolLine:
     assert isinstance(line, ToolLine)  # noqa: S101 - `started` only ever points to tool lines
     status = Status("ok", "Done") if event.payload["ok"] else Status("failed", "Failed")
+    if denial is not None:
+        status = Status("held", "Denied")
     seconds = (event.at - since).total_seconds()
-    return ToolLine(line.call, line.tool, line.target, status, seconds, event.payload["summary"])
+    return ToolLine(line.call, line.tool, line.target, status, seconds, denial or event.payload["summary"])
 
 
 def turn_views(turns: Sequence[Turn], person: Person) -> tuple[TurnView, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import zoneinfo
 from typing import Any
 from urllib.parse import urlencode
 
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils import timezone
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from fleet.kernel.actors import Actor
@@ -20,10 +23,20 @@ def show(
 ) -> HttpResponse:
     """Return the page, or its named `part` when htmx asks; browsers must not take one for the other."""
     name = f"{template}#{part}" if part and getattr(request, "htmx", False) else template
-    response = render(request, name, context, status=status)
+    with timezone.override(_zone_of(request)):
+        response = render(request, name, context, status=status)
     patch_vary_headers(response, ["HX-Request"])
     patch_cache_control(response, private=True, no_cache=True)
     return response
+
+
+def _zone_of(request: HttpRequest) -> dt.tzinfo | None:
+    """Return the clock that this person reads; None for the server's, also when theirs is not known here."""
+    name = request.user.timezone if isinstance(request.user, Person) else ""
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (ValueError, zoneinfo.ZoneInfoNotFoundError):
+        return None
 
 
 def secret(response: HttpResponse) -> HttpResponse:
