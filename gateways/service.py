@@ -13,12 +13,14 @@ from django import db
 from django.conf import settings
 
 from fleet.kernel.actors import Actor
+from fleet.kernel.exceptions import FleetError
 from gateways import actions, queries
 from gateways.hints import listen
 from gateways.models import GatewayAccount, GatewayProcess
 from gateways.ports import Adapter, Surroundings
 from gateways.registry import ADAPTERS, load
 from gateways.threads import DatabaseThreads
+from gateways.warmup import warm_up
 
 log = structlog.get_logger(__name__)
 BY = Actor.system("gateways")
@@ -57,6 +59,7 @@ class Service:
         log.info("gateways.ready", process=str(self._process))
         async with asyncio.TaskGroup() as group:
             group.create_task(listen("gateways", heard=lambda _hint: self._changed.set()))
+            group.create_task(self._warm_up())
             group.create_task(self._watch(Surroundings(self._database, self._process), group))
 
     async def close(self) -> None:
@@ -76,6 +79,10 @@ class Service:
                 if not remaining:
                     raise
         raise AssertionError("unreachable")
+
+    async def _warm_up(self) -> None:
+        with contextlib.suppress(db.Error, FleetError):
+            await self._database.call(warm_up)
 
     async def _watch(self, surroundings: Surroundings, group: asyncio.TaskGroup) -> None:
         while True:

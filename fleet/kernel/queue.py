@@ -24,6 +24,16 @@ def enqueue(job: str, *, queue: str | None = None, **arguments: Any) -> None:
     transaction.on_commit(lambda: publish(job, arguments, queue=queue), robust=True)
 
 
+def connect() -> bool:
+    """Open the connection to the broker ahead of the first hint, which would wait for it; return whether the broker answered."""
+    try:
+        with current_app.producer_pool.acquire(block=True) as producer:
+            return producer.channel is not None  # reading it connects
+    except Exception as error:
+        log.info("queue.not_connected", error=str(error))
+        return False
+
+
 def publish(job: str, arguments: dict[str, Any], *, queue: str | None = None) -> bool:
     """Send the hint now; return whether the broker took it. Never raises for a broker that is down or frozen."""
     global _silent_until
