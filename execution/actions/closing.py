@@ -20,7 +20,7 @@ from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Fenced
 from governance import actions as governance_actions
 from governance import queries as governance_queries
-from governance.models import StopLine
+from governance.models import KillOrder, StopLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,9 @@ _MONEY = {
 }
 
 
+_GONE = "Process {row.pid} on {row.host} and all its descendants are gone."
+
+
 @transaction.atomic
 def finish(
     *, execution: Execution, ending: Ending, by: Actor, lines: Sequence[Line] = (), first_sequence: int = 0
@@ -60,9 +63,12 @@ def finish(
     return row
 
 
-def note_gone(*, execution: Execution) -> None:
-    """Note that the processes of an execution that answered were seen to be gone."""
-    _as_claimed(execution).filter(process_gone_at=None).update(process_gone_at=clock.db_now())
+@transaction.atomic
+def note_gone(*, execution: Execution, by: Actor) -> None:
+    """Note that the processes of an execution that has ended were seen to be gone, also in the receipts that wait for it."""
+    for row in _as_claimed(execution).filter(process_gone_at=None).update_returning(process_gone_at=clock.db_now()):
+        for order in _waiting_orders(row):
+            _write_quiet(order, row, by, killed=False, sentence=f"{_GONE.format(row=row)} It had answered.")
 
 
 def _as_claimed(execution: Execution) -> ExecutionQuerySet:
@@ -129,9 +135,13 @@ def _tell(row: Execution, lines: Sequence[Line], first_sequence: int, by: Actor)
 
 
 def _close_kill_receipt(row: Execution, ending: Ending, by: Actor) -> None:
-    """Write the line of every kill order that waits for this execution to be quiet, and of the one that ended it."""
-    open_lines = StopLine.objects.filter(kind="process", subject=str(row.pk), quiet_at=None)
-    orders = {line.order_id: line.order for line in open_lines.select_related("order")}
+    """Write the line of every kill order that waits for this execution to be quiet, and of the one that ended it.
+
+    A process that was not seen to be gone keeps its line open: `note_gone` or the sweep closes it once there is proof.
+    """
+    if row.pid is not None and not ending.gone:
+        return
+    orders = _waiting_orders(row)
     if ending.outcome == OutcomeClass.GOVERNANCE and not orders:
         _, order = governance_queries.order_reaching(
             identity_slug=row.identity.slug,
@@ -139,29 +149,31 @@ def _close_kill_receipt(row: Execution, ending: Ending, by: Actor) -> None:
             execution_id=row.pk,
             since_epoch=row.kill_epoch,
         )
-        orders = {order.pk: order} if order else {}
-    for order in orders.values():
-        governance_actions.record_quiet(
-            order=order,
-            kind="process",
-            subject=str(row.pk),
-            by=by,
-            killed=ending.outcome == OutcomeClass.GOVERNANCE and row.pid is not None,
-            sentence=_proof(row, ending),
-        )
+        orders = [order] if order else []
+    killed = ending.outcome == OutcomeClass.GOVERNANCE and row.pid is not None
+    for order in orders:
+        _write_quiet(order, row, by, killed=killed, sentence=_proof(row))
 
 
-def _proof(row: Execution, ending: Ending) -> str:
+def _waiting_orders(row: Execution) -> list[KillOrder]:
+    """Return the orders whose receipt waits for this execution, always in the same sequence, since each gets locked."""
+    waiting = StopLine.objects.filter(kind="process", subject=str(row.pk), quiet_at=None).order_by("order_id")
+    return [line.order for line in waiting.select_related("order")]
+
+
+def _write_quiet(order: KillOrder, row: Execution, by: Actor, *, killed: bool, sentence: str) -> None:
+    governance_actions.record_quiet(
+        order=order, kind="process", subject=str(row.pk), by=by, killed=killed, sentence=sentence
+    )
+
+
+def _proof(row: Execution) -> str:
     """Return what was seen of the execution's end, for a receipt."""
-    if row.pid is None:
-        return (
-            "No process: it had not begun."
-            if row.released_at is None
-            else "No process: its provider runs inside the worker."
-        )
-    if not ending.gone:
-        return f"It ended ({row.state}); its process {row.pid} was not seen to be gone yet."
-    return f"Process {row.pid} on {row.host} and all its descendants are gone."
+    if row.pid is not None:
+        return _GONE.format(row=row)
+    if row.released_at is None:
+        return "No process: it had not begun."
+    return "No process: its provider runs inside the worker."
 
 
 @transaction.atomic

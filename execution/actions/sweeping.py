@@ -14,17 +14,18 @@ from django.db.models import Exists, F, OuterRef
 
 from execution import events
 from execution.actions.claiming import give_back, held_back
-from execution.actions.closing import Ending, close
+from execution.actions.closing import Ending, close, note_gone
 from execution.actions.workers import retire_worker
 from execution.models import Execution, ExecutionQuerySet, Worker
 from execution.policies import check_not_held_back
 from execution.shim import processes
-from execution.states import LEASED, ExecutionState, OutcomeClass, SpendStage
+from execution.states import EXECUTION, LEASED, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Refused
 from fleet.kernel.sweeping import each
-from governance.models import KillEpoch
+from governance.models import KillEpoch, StopLine
+from governance.states import OrderState
 
 log = structlog.get_logger(__name__)
 BATCH = 50
@@ -40,7 +41,7 @@ def sweep() -> int:
     """Give back or close what lost workers held, end what kill orders hold back; return how many executions were touched."""
     bury_dead_workers()
     over = _over().order_by("lease_until").values_list("pk", flat=True)[:BATCH]
-    return each(_settle, list(over), what="lease") + silence()
+    return each(_settle, list(over), what="lease") + silence() + each(_prove_gone, _unproven(), what="stop_line")
 
 
 def _over() -> ExecutionQuerySet:
@@ -59,6 +60,21 @@ def _settle(identifier: int) -> bool:
     log.warning("execution.lost", execution=identifier, worker=str(row.owner_id))
     ending = Ending(ExecutionState.LOST, OutcomeClass.LOST, _LOST, gone=_is_gone(row), fields={"epoch": F("epoch") + 1})
     return close(rows, ending=ending, by=_BY) is not None
+
+
+def _unproven() -> list[int]:
+    """Return executions that have ended and whose processes an order's receipt still waits to see gone."""
+    open_lines = StopLine.objects.filter(kind="process", quiet_at=None).exclude(order__state=OrderState.LIFTED)
+    waited_for = [int(subject) for subject in open_lines.order_by("pk").values_list("subject", flat=True)[:BATCH]]
+    return list(Execution.objects.filter(pk__in=waited_for, state__in=EXECUTION.final).values_list("pk", flat=True))
+
+
+def _prove_gone(identifier: int) -> bool:
+    row = Execution.objects.get(pk=identifier)
+    if not _is_gone(row):
+        return False
+    note_gone(execution=row, by=_BY)
+    return True
 
 
 def _is_gone(row: Execution) -> bool:

@@ -209,7 +209,7 @@ class Attempt:
         if finished.outcome == OutcomeClass.OK:
             self._finish(finished, gone=False)
             if self._let_go():
-                actions.note_gone(execution=self.execution)
+                actions.note_gone(execution=self.execution, by=self._by)
         else:
             self._finish(finished, gone=self._let_go())
 

@@ -21,8 +21,6 @@ VAR = Path(env.str("FLEET_VAR", default=str(ROOT / "var"))).resolve()
 # Where `make run` says on which sockets its embedded servers listen; a named DATABASE_URL or REDIS_URL wins.
 if (VAR / "servers.env").is_file():
     env.read_env(VAR / "servers.env")
-if (VAR / "servers.env").is_file():
-    env.read_env(VAR / "servers.env")  # where the embedded servers of a running `make run` are; what is set already wins
 
 
 def _own_secret(name: str) -> str:
@@ -69,7 +67,8 @@ FLEET_CLI_ENVIRONMENT = {
     if name in os.environ
 }
 FLEET_WORKER_SLOTS = env.int("FLEET_WORKER_SLOTS", default=16)
-FLEET_WORKER_GRACE_SECONDS = env.float("FLEET_WORKER_GRACE_SECONDS", default=10.0)  # what running turns get at a restart
+# What running turns get to finish when their worker is stopped.
+FLEET_WORKER_GRACE_SECONDS = env.float("FLEET_WORKER_GRACE_SECONDS", default=10.0)
 FLEET_STALL_SECONDS = env.float("FLEET_STALL_SECONDS", default=120.0)  # a provider silent for so long is stopped
 FLEET_WORKSPACES = Path(env.str("FLEET_WORKSPACES", default=str(VAR / "workspaces")))
 FLEET_HOMES = Path(env.str("FLEET_HOMES", default=str(VAR / "homes")))  # each bot's HOME and CLI configuration

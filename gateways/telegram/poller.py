@@ -121,7 +121,7 @@ class Poller:
         """Store one update. One that fails for a reason of its own is left behind after some tries, lest it block the bot."""
         try:
             await self._inbox.take(raw, self.line)
-        except db.OperationalError:
+        except (db.OperationalError, db.InterfaceError):  # the database is away: not the update's fault
             raise
         except Exception as error:
             update_id = int(raw["update_id"])

@@ -115,3 +115,13 @@ def test_an_end_closes_the_line_of_the_order_that_waits_for_it(ending: Ending) -
     actions.finish(execution=execution, ending=ending, by=BY)
     (line,) = governance_queries.receipt(order).lines
     assert (line.killed, line.milliseconds is not None) == (False, True)
+
+
+def test_a_process_not_seen_gone_keeps_its_line_open_until_there_is_proof() -> None:
+    execution = made.running(process=made.dead_process())
+    order = governance_actions.stop(scope=KillScope.FLEET, mode=KillMode.STOP, reason="fire drill", by=BY)
+    actions.finish(execution=execution, ending=ANSWERED, by=BY)
+    assert [line.subject for line in governance_queries.open_lines(order)] == [str(execution.pk)]
+    actions.sweep()
+    assert not governance_queries.open_lines(order).exists()
+    assert Execution.objects.get(pk=execution.pk).process_gone_at is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 import uuid
 from typing import Any
 
@@ -12,6 +13,7 @@ import factory
 from budgets import actions as budget_actions
 from execution import actions
 from execution.models import Execution, Worker
+from execution.ports import ProcessFacts
 from execution.shim import processes
 from fleet.kernel.actors import Actor
 from governance import actions as governance_actions
@@ -97,8 +99,18 @@ def claimed(execution: Execution | None = None, *, worker: Worker | None = None)
     return taken
 
 
-def running(execution: Execution | None = None, *, worker: Worker | None = None) -> Execution:
+def running(
+    execution: Execution | None = None, *, worker: Worker | None = None, process: ProcessFacts | None = None
+) -> Execution:
     """An execution whose spend gate is open."""
     execution = claimed(execution, worker=worker)
-    actions.release(execution=execution, process=None, by=BY)
+    actions.release(execution=execution, process=process, by=BY)
     return execution
+
+
+def dead_process() -> ProcessFacts:
+    """The facts of a process of this host that has ended."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        seen = processes.facts(process.pid)
+        process.kill()
+    return seen
