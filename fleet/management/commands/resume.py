@@ -18,7 +18,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
-        parser.add_argument("order", nargs="?", type=int, help="the order's number; may be left out when only one holds")
+        parser.add_argument(
+            "order", nargs="?", type=int, help="the order's number; may be left out when only one holds"
+        )
         parser.add_argument("--reason", required=True, help="why it may go on")
 
     def handle(self, *args: Any, **options: Any) -> None:
