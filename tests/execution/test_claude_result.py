@@ -1,0 +1,125 @@
+"""How a turn's last message is read: `is_error` before the subtype, a reset time where one was named."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from claude_agent_sdk import (
+    AssistantMessage,
+    RateLimitEvent,
+    ResultMessage,
+    StreamEvent,
+    SystemMessage,
+    TextBlock,
+    ToolUseBlock,
+)
+from claude_agent_sdk.types import RateLimitInfo
+
+from execution.ports import Finished, Notice, ProviderEvent, ToolStarted, UsageReported
+from execution.providers.claude.translate import Translator
+from execution.states import OutcomeClass
+
+RESET = dt.datetime(2026, 11, 22, 23, 0, tzinfo=dt.UTC)
+
+
+def hear(*messages: Any, translator: Translator | None = None) -> list[ProviderEvent]:
+    translator = translator or Translator(1)
+    return [event for message in messages for event in translator.take(message)]
+
+
+def result(**fields: Any) -> ResultMessage:
+    whole = {
+        "subtype": "success",
+        "duration_ms": 1,
+        "duration_api_ms": 1,
+        "is_error": False,
+        "num_turns": 1,
+        "session_id": "s",
+        "terminal_reason": "completed",
+        "total_cost_usd": 0.5,
+        **fields,
+    }
+    return ResultMessage(**whole)
+
+
+def said(text: str, **fields: Any) -> AssistantMessage:
+    return AssistantMessage(content=[TextBlock(text)], **{"model": "claude", **fields})
+
+
+def finished(*messages: Any) -> Finished:
+    end = hear(*messages)[-1]
+    assert isinstance(end, Finished)
+    return end
+
+
+def test_an_api_failure_is_one_although_its_subtype_says_success() -> None:
+    apology = said("API Error: 529 Overloaded.", model="<synthetic>", error="server_error")
+    end = finished(apology, result(is_error=True, api_error_status=529, terminal_reason="api_error"))
+    assert (end.outcome, end.text) == (OutcomeClass.OVERLOAD, "")
+
+
+def test_what_was_said_before_the_failure_is_kept() -> None:
+    end = finished(said("I begin."), result(is_error=True, api_error_status=500, terminal_reason="api_error"))
+    assert (end.outcome, end.text) == (OutcomeClass.OVERLOAD, "I begin.")
+
+
+def test_a_limit_carries_the_time_at_which_it_ends() -> None:
+    limit = RateLimitInfo(status="rejected", resets_at=int(RESET.timestamp()), rate_limit_type="five_hour")
+    told = RateLimitEvent(rate_limit_info=limit, uuid="u", session_id="s")
+    refused = result(is_error=True, api_error_status=429, terminal_reason="api_error")
+    assert finished(told, refused).retry_at == RESET
+
+
+def test_an_answer_without_any_text_block_is_taken_from_the_result() -> None:
+    assert finished(result(result="Done.")).text == "Done."
+
+
+def test_the_reported_cost_of_a_resumed_session_is_not_this_turns() -> None:
+    fresh, resumed = Translator(1), Translator(1)
+    resumed.resumed = True
+    costs = [hear(result(), translator=each)[-1].details["reported_cost_usd"] for each in (fresh, resumed)]
+    assert costs == [0.5, None]
+
+
+def test_a_retry_of_the_cli_is_told() -> None:
+    retry = SystemMessage(subtype="api_retry", data={"attempt": 1, "max_retries": 4, "error_status": 529})
+    (notice,) = hear(retry)
+    assert isinstance(notice, Notice)
+    assert "529" in notice.text and "1 of 4" in notice.text
+
+
+def test_usage_is_in_disjoint_units() -> None:
+    counts = {
+        "input_tokens": 10,
+        "output_tokens": 7,
+        "cache_read_input_tokens": 5,
+        "cache_creation_input_tokens": 9,
+        "cache_creation": {"ephemeral_5m_input_tokens": 4, "ephemeral_1h_input_tokens": 5},
+        "output_tokens_details": {"thinking_tokens": 3},
+        "server_tool_use": {"web_search_requests": 2},
+    }
+    (report,) = [event for event in hear(said("Hi", message_id="m", usage=counts)) if isinstance(event, UsageReported)]
+    usage = report.usage
+    assert (usage.input_uncached, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h) == (10, 5, 4, 5)
+    assert (usage.output, usage.reasoning, usage.web_searches) == (7, 3, 2)
+
+
+def test_cache_writes_without_a_split_count_as_the_short_ones() -> None:
+    counts = {"input_tokens": 1, "output_tokens": 1, "cache_creation_input_tokens": 9}
+    (report,) = [event for event in hear(said("Hi", message_id="m", usage=counts)) if isinstance(event, UsageReported)]
+    assert (report.usage.cache_write_5m, report.usage.cache_write_1h) == (9, 0)
+
+
+def test_what_a_subagent_says_is_not_the_answer_but_what_it_uses_counts() -> None:
+    counts = {"input_tokens": 1, "output_tokens": 1}
+    inner = said("inner thoughts", parent_tool_use_id="t", message_id="m", usage=counts)
+    partial = StreamEvent(uuid="u", session_id="s", event={"type": "message_start"}, parent_tool_use_id="t")
+    events = hear(partial, inner, result(result="Done."))
+    assert [type(event) for event in events] == [UsageReported, Finished]
+    assert events[-1].text == "Done."
+
+
+def test_a_tool_call_names_its_target() -> None:
+    call = AssistantMessage(content=[ToolUseBlock("t", "Read", {"file_path": "notes.md"})], model="claude")
+    assert hear(call) == [ToolStarted("t", "Read", "notes.md")]

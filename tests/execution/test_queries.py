@@ -1,0 +1,52 @@
+"""Who answers for a bot, and what the console says about it."""
+
+from pathlib import Path
+
+import pytest
+
+from execution import queries
+from execution.providers import registry
+from fleet.kernel.exceptions import NotFound
+from tests.factories import execution as made
+
+KEY = "sk-ant-canary-not-a-key"
+
+
+def test_without_a_credential_the_mock_answers_and_says_how_to_switch() -> None:
+    assert queries.provider_for(made.BotFactory()) == ("mock", "mock-1")
+    mode = queries.execution_mode()
+    assert mode.mode == "mock"
+    assert "ANTHROPIC_API_KEY" in mode.sentence
+
+
+def test_with_a_key_claude_answers_with_the_bots_model(settings) -> None:
+    settings.ANTHROPIC_API_KEY = KEY
+    assert queries.provider_for(made.BotFactory(model="claude-haiku-4-5")) == ("claude", "claude-haiku-4-5")
+    assert queries.execution_mode() == queries.ExecutionMode("claude", "")
+
+
+def test_a_login_counts_only_where_a_setting_names_it(settings, tmp_path: Path) -> None:
+    settings.FLEET_CLAUDE_LOGIN_DIR = str(tmp_path)
+    assert queries.execution_mode().mode == "claude"
+    settings.FLEET_CLAUDE_LOGIN_DIR = str(tmp_path / "nothing")
+    mode = queries.execution_mode()
+    assert (mode.mode, "FLEET_CLAUDE_LOGIN_DIR" in mode.sentence) == ("mock", True)
+
+
+def test_a_cli_that_is_not_there_is_named(settings) -> None:
+    settings.ANTHROPIC_API_KEY = KEY
+    settings.FLEET_CLAUDE_CLI = "/no/such/claude"
+    mode = queries.execution_mode()
+    assert (mode.mode, "/no/such/claude" in mode.sentence) == ("mock", True)
+
+
+def test_a_bot_may_be_told_to_use_the_mock(settings) -> None:
+    settings.ANTHROPIC_API_KEY = KEY
+    assert queries.provider_for(made.BotFactory(provider_chain=["mock"])) == ("mock", "mock-1")
+
+
+def test_a_provider_nobody_knows_is_passed_over(settings) -> None:
+    settings.ANTHROPIC_API_KEY = KEY
+    assert queries.provider_for(made.BotFactory(provider_chain=["acme", "claude"]))[0] == "claude"
+    with pytest.raises(NotFound, match="Known are: claude, mock"):
+        registry.get("acme")

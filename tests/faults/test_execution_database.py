@@ -1,0 +1,62 @@
+"""PostgreSQL goes away in the middle of a turn and comes back: nothing is lost, nothing is written twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+
+from execution import queries
+from execution.engine import Supervisor
+from execution.models import Execution
+from execution.providers.mock import script
+from execution.states import EventKind, ExecutionState
+from fleet.platform.embedded import EmbeddedPostgres
+from tests.execution.running import ended, running, table, until
+from tests.factories import execution as made
+
+__all__ = ["table"]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def worker(transactional_db: None, table: None) -> Iterator[Supervisor]:
+    worker = Supervisor(slots=2)
+    worker.start()
+    yield worker
+    worker.stop(grace=0)
+    connection.close()
+
+
+def offered(worker: Supervisor, text: str) -> Execution:
+    execution = made.queued(text)
+    worker.offer(execution.pk, 0)
+    return execution
+
+
+def test_a_restart_in_the_middle_of_an_answer(worker: Supervisor, postgres: EmbeddedPostgres, monkeypatch) -> None:
+    monkeypatch.setattr(script, "WORD_SECONDS", 0.02)
+    execution = offered(worker, "mock:words=200")
+    until(lambda row: len(queries.events_after(row.pk)) > 3, execution)
+    connection.close()
+    postgres.restart()
+    row = until(ended, execution)
+    events = queries.events_after(row.pk)
+    assert (row.state, row.attempt) == (ExecutionState.SUCCEEDED, 1)
+    assert "".join(event.payload["text"] for event in events if event.kind == EventKind.TEXT) == row.answer
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert row.answer.split()[-1] == "word200"
+
+
+def test_an_absence_of_some_seconds_at_the_end_of_a_turn(worker: Supervisor, postgres: EmbeddedPostgres) -> None:
+    execution = offered(worker, "mock:slow=1 mock:words=3")
+    until(running, execution)
+    connection.close()
+    postgres.stop()
+    back = threading.Timer(5.0, postgres.start)
+    back.start()
+    back.join()
+    row = until(ended, execution)
+    assert (row.state, row.answer) == (ExecutionState.SUCCEEDED, "word1 word2 word3")
