@@ -96,9 +96,9 @@ def close(
     if not closed:
         return None
     (row,) = closed
-    if row.reservation_id is not None:
-        _MONEY[SpendStage(row.spend_stage)](reservation_id=row.reservation_id, by=by)
     _tell(row, lines, first_sequence or next_sequence(row), by)
+    if row.reservation_id is not None:  # late: all runs of the fleet meet at the fleet's budget window
+        _MONEY[SpendStage(row.spend_stage)](reservation_id=row.reservation_id, by=by)
     _close_kill_receipt(row, ending, by)
     return row
 

@@ -30,9 +30,8 @@ def main() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     _prctl(PR_SET_DUMPABLE, 0)  # no other process of this user looks into our memory or takes our descriptors
     worker = os.getppid()
-    cwd, argv, environment = receive_start()
     try:
-        cli = start(cwd, argv, environment)
+        cli = start(*receive_start())
     except OSError as error:
         say(f"failed {error.errno}")
         return

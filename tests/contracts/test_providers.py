@@ -299,6 +299,16 @@ class TestSessions:
         first.close()
         assert events_of(open_run(), "Hello again.")[-1].outcome == OutcomeClass.OK
 
+    def test_what_a_subagent_uses_is_counted(self, open_run: Open, cast: ClaudeCast) -> None:
+        cast.model.reply("inner job", "Inner answer.", usage=Usage(input=50, output=40))
+        inner = {"description": "d", "prompt": "inner job", "subagent_type": "general-purpose"}
+        cast.model.call_tool("delegate", "Task", inner, then="Done.", usage=Usage(input=12, output=7))
+        reports = only(events_of(open_run(tools=("Task", "Bash")), "delegate"), UsageReported)
+        highest: dict[str, int] = {}
+        for usage in (report.usage for report in reports):
+            highest[usage.message_id] = max(usage.output, highest.get(usage.message_id, 0))
+        assert sum(highest.values()) == 7 + 40 + 7
+
     def test_the_same_bot_says_the_same_bytes_to_the_model(self, open_run: Open, cast: ClaudeCast) -> None:
         for number in (1, 2):
             run = open_run(session_id=str(uuid.uuid4()))

@@ -29,14 +29,13 @@ from execution.ports import (
     ToolCall,
     ToolFinished,
     ToolStarted,
-    Usage,
     UsageReported,
 )
 from execution.providers.claude import outcomes
+from execution.providers.claude.counting import Counting
 from execution.providers.claude.outcomes import Evidence
 from execution.states import OutcomeClass
 
-_SYNTHETIC = "<synthetic>"  # the model of messages that the CLI writes itself, such as API errors
 _BETWEEN_TEXTS = "\n\n"
 
 
@@ -46,6 +45,7 @@ class Translator:
     def __init__(self, execution_id: int) -> None:
         self._execution_id = execution_id
         self.resumed = False
+        self._counting = Counting()
         self._texts: list[str] = []  # the text blocks that are complete; only these are the answer
         self._streamed = ""  # of the one that is being written: a cut connection may begin it anew
         self._before = 0  # how many texts were complete when the message that is being written began
@@ -70,6 +70,7 @@ class Translator:
             case RateLimitEvent():
                 yield self._rate_limit(message)
             case ResultMessage():
+                yield from self._rest(message)
                 yield self._result(message)
 
     # --- The answer as it is written -----------------------------------------------------------------------------------
@@ -130,28 +131,25 @@ class Translator:
         for block in blocks:
             if isinstance(block, ToolResultBlock):
                 yield ToolFinished(block.tool_use_id, not block.is_error, _summary(block.content))
+        yield from self._subagent(message.tool_use_result)
 
-    def _usage(self, message_id: str, model: str, usage: dict[str, Any] | None) -> Iterator[ProviderEvent]:
-        if not usage or not message_id or model == _SYNTHETIC:
-            return
-        written = usage.get("cache_creation") or {}
-        five_minutes = int(written.get("ephemeral_5m_input_tokens") or 0)
-        one_hour = int(written.get("ephemeral_1h_input_tokens") or 0)
-        if not written:
-            five_minutes = int(usage.get("cache_creation_input_tokens") or 0)
-        yield UsageReported(
-            Usage(
-                message_id=message_id,
-                model=model,
-                input_uncached=int(usage.get("input_tokens") or 0),
-                cache_read=int(usage.get("cache_read_input_tokens") or 0),
-                cache_write_5m=five_minutes,
-                cache_write_1h=one_hour,
-                output=int(usage.get("output_tokens") or 0),
-                reasoning=int((usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0),
-                web_searches=int((usage.get("server_tool_use") or {}).get("web_search_requests") or 0),
+    def _usage(self, message_id: str, model: str, counts: dict[str, Any] | None) -> Iterator[ProviderEvent]:
+        usage = self._counting.of_message(message_id, model, counts)
+        if usage is not None:
+            yield UsageReported(usage)
+
+    def _subagent(self, told: Any) -> Iterator[ProviderEvent]:
+        """Count what a subagent reports when it is done; its messages come with the counts of their beginning only, or not at all."""
+        if isinstance(told, dict) and told.get("agentId"):
+            yield from self._usage(
+                f"agent:{told['agentId']}", str(told.get("resolvedModel") or self._model), told.get("usage")
             )
-        )
+
+    def _rest(self, message: ResultMessage) -> Iterator[ProviderEvent]:
+        """Count what no message told. Not for a resumed session: its totals start from the transcript (claude-code#83239)."""
+        rest = None if self.resumed else self._counting.rest(message.model_usage, session_id=message.session_id)
+        if rest is not None:
+            yield UsageReported(rest)
 
     # --- What the CLI tells about itself ---------------------------------------------------------------------------------
 

@@ -1,0 +1,83 @@
+"""What a turn used, message by message, and the rest that no message tells: subagents report to the CLI, not to us."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from execution.ports import Usage
+
+_SYNTHETIC = "<synthetic>"  # the model of messages that the CLI writes itself, such as API errors
+_TOTALS = {
+    "input_uncached": "inputTokens",
+    "cache_read": "cacheReadInputTokens",
+    "output": "outputTokens",
+    "web_searches": "webSearchRequests",
+}
+
+
+class Counting:
+    """Keeps the highest numbers of each message, so that the CLI's totals can be compared with them."""
+
+    def __init__(self) -> None:
+        self._highest: dict[str, Usage] = {}
+
+    def of_message(self, message_id: str, model: str, counts: Mapping[str, Any] | None) -> Usage | None:
+        """Return the API's counts of one message in our units; None when there is nothing to count."""
+        if not counts or not message_id or model == _SYNTHETIC:
+            return None
+        written = counts.get("cache_creation") or {}
+        whole = _number(counts, "cache_creation_input_tokens")
+        usage = Usage(
+            message_id=message_id,
+            model=model,
+            input_uncached=_number(counts, "input_tokens"),
+            cache_read=_number(counts, "cache_read_input_tokens"),
+            cache_write_5m=_number(written, "ephemeral_5m_input_tokens") if written else whole,
+            cache_write_1h=_number(written, "ephemeral_1h_input_tokens"),
+            output=_number(counts, "output_tokens"),
+            reasoning=_number(counts.get("output_tokens_details") or {}, "thinking_tokens"),
+            web_searches=_number(counts.get("server_tool_use") or {}, "web_search_requests"),
+        )
+        before = self._highest.get(message_id)
+        if before is None or usage.output >= before.output:
+            self._highest[message_id] = usage
+        return usage
+
+    def rest(self, totals: Mapping[str, Mapping[str, Any]] | None, *, session_id: str) -> Usage | None:
+        """Return what the CLI's totals of a fresh process have above the messages we saw; None when there is nothing.
+
+        The totals are compared as a whole, since a model may go by two names; the rest is put to the model that is missing most.
+        """
+        if not totals:
+            return None
+        units = {unit: _sum(totals, name) - self._seen(unit) for unit, name in _TOTALS.items()}
+        short, long = _written(totals)
+        units |= {
+            "cache_write_5m": short - self._seen("cache_write_5m"),
+            "cache_write_1h": long - self._seen("cache_write_1h"),
+        }
+        units = {unit: max(0, number) for unit, number in units.items()}
+        if not any(units.values()):
+            return None
+        return Usage(message_id=f"rest:{session_id}", model=self._missing_most(totals), **units)
+
+    def _seen(self, unit: str, model: str | None = None) -> int:
+        return sum(getattr(usage, unit) for usage in self._highest.values() if model in (None, usage.model))
+
+    def _missing_most(self, totals: Mapping[str, Mapping[str, Any]]) -> str:
+        return max(totals, key=lambda model: _number(totals[model], "outputTokens") - self._seen("output", model))
+
+
+def _number(counts: Mapping[str, Any], name: str) -> int:
+    return int(counts.get(name) or 0)
+
+
+def _sum(totals: Mapping[str, Mapping[str, Any]], name: str) -> int:
+    return sum(_number(total, name) for total in totals.values())
+
+
+def _written(totals: Mapping[str, Mapping[str, Any]]) -> tuple[int, int]:
+    """Return cache writes of five minutes and of an hour; what a CLI does not split counts as the short ones."""
+    long = _sum(totals, "cacheCreationEphemeral1hInputTokens")
+    return max(0, _sum(totals, "cacheCreationInputTokens") - long), long
