@@ -26,8 +26,6 @@ from execution.models import Execution, Worker
 from execution.states import EXECUTION, ExecutionState
 from fleet.kernel import clock
 from fleet.kernel.models import JournalEntry, JournalSeal
-from fleet.platform.installation import Installation
-from fleet.platform.supervision import Supervisor
 from fleet.runner import runners_alive
 from gateways import queries as gateway_queries
 from gateways.states import AccountState
@@ -133,6 +131,10 @@ def web() -> Part:
 
 def supervised() -> dict[str, str]:
     """Return what the supervisor of `make run` says about its processes (`web`: `RUNNING`); empty where there is none."""
+    # Imported here: the supervisor's library is large, and the web process, which reads this module too, never asks it.
+    from fleet.platform.installation import Installation
+    from fleet.platform.supervision import Supervisor
+
     return Supervisor(Installation.from_environment()).states()
 
 
