@@ -16,6 +16,17 @@ log = structlog.get_logger(__name__)
 RETRY_SECONDS = 1.0
 
 
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Return when `event` is set, at the latest after so many seconds.
+
+    Not by asyncio.wait_for: before Python 3.12 it swallows a cancellation that arrives together with the event, and the loop around it
+    would never end.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
 async def listen(*topics: str, heard: Callable[[dict[str, Any]], None]) -> None:
     """Call `heard` with every hint about `topics` until cancelled.
 

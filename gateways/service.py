@@ -15,7 +15,7 @@ from django.conf import settings
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import FleetError
 from gateways import actions, queries
-from gateways.hints import listen
+from gateways.hints import listen, wait_for
 from gateways.models import GatewayAccount, GatewayProcess
 from gateways.ports import Adapter, Surroundings
 from gateways.registry import ADAPTERS, load
@@ -92,8 +92,7 @@ class Service:
                 await self._distribute(accounts, surroundings, group)
             except db.Error as error:
                 log.warning("gateways.accounts_unreachable", error=str(error))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS)
+            await wait_for(self._changed, LOOK_SECONDS)
 
     async def _distribute(
         self, accounts: list[GatewayAccount], surroundings: Surroundings, group: asyncio.TaskGroup

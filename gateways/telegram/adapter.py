@@ -108,12 +108,14 @@ class TelegramAdapter:
     async def _end(self, *digests: str) -> None:
         """End pollers; when this returns, none of them polls any more."""
         ended = [self._pollers.pop(digest) for digest in digests]
-        for poller, task in ended:
+        for poller, _ in ended:
             self._sender.lines.pop(poller.line.key, None)
-            task.cancel()
             log.info("telegram.polling_ended", account=poller.line.key)
-        if ended:
-            await asyncio.wait([task for _, task in ended])
+        running = {task for _, task in ended}
+        while running:
+            for task in running:
+                task.cancel()  # again, should a library in between have swallowed it
+            _, running = await asyncio.wait(running, timeout=1)
 
     async def _keep_leases(self) -> None:
         while True:

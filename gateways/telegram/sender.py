@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Callable
+from typing import ParamSpec
 
 import structlog
 from django import db
@@ -13,6 +16,7 @@ from conversations.actions.outbox import DOUBT_MARK
 from conversations.models import Delivery
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import StateConflict
+from gateways.hints import wait_for
 from gateways.telegram.failures import Failure, Meaning
 from gateways.telegram.letter import Address, Letter
 from gateways.telegram.line import Line
@@ -23,6 +27,7 @@ from gateways.threads import DatabaseThreads
 
 log = structlog.get_logger(__name__)
 BY = Actor.system("gateway:telegram")
+P = ParamSpec("P")
 
 LOOK_SECONDS = 1.0
 MOST_IN_FLIGHT = 50
@@ -58,10 +63,7 @@ class Sender:
                 await self._send_due()
             except db.Error as error:
                 log.warning("telegram.outbox_unreachable", error=str(error))
-            try:
-                await asyncio.wait_for(self._woken.wait(), LOOK_SECONDS)
-            except TimeoutError:
-                pass
+            await wait_for(self._woken, LOOK_SECONDS)
 
     async def close(self, seconds: float) -> None:
         """Let what is being sent come to its end, for at most so long; what does not, the sweep finds in doubt."""
@@ -90,11 +92,10 @@ class Sender:
             await self._deliver(delivery, line)
         except StateConflict:
             log.info("telegram.delivery_settled_elsewhere", delivery=delivery.pk)
-        except db.Error as error:
-            log.warning("telegram.delivery_left_to_sweep", delivery=delivery.pk, error=str(error))
         except Exception:
             log.exception("telegram.delivery_failed", delivery=delivery.pk)
-            await self._settle(delivery, Failure(Meaning.LATER, "The gateway stumbled over this message."))
+            with contextlib.suppress(StateConflict):
+                await self._settle(delivery, Failure(Meaning.DOUBT))  # nobody knows how far it got
 
     async def _deliver(self, delivery: Delivery, line: Line) -> None:
         self._presence.end(delivery.turn_id)
@@ -113,10 +114,8 @@ class Sender:
                 return await self._failed(delivery, line, address, posted.failure)
             receipts.append(posted.receipt)
             if number < len(letters):
-                await self._database.call(
-                    conversation_actions.delivery_receipt, delivery_id=delivery.pk, receipt=posted.receipt
-                )
-        await self._database.call(conversation_actions.delivered, delivery_id=delivery.pk, receipts=receipts, by=BY)
+                await self._tell(conversation_actions.delivery_receipt, delivery_id=delivery.pk, receipt=posted.receipt)
+        await self._tell(conversation_actions.delivered, delivery_id=delivery.pk, receipts=receipts, by=BY)
         return None
 
     def _address(self, delivery: Delivery) -> Address:
@@ -147,9 +146,9 @@ class Sender:
     async def _settle(self, delivery: Delivery, failure: Failure) -> None:
         """Tell the outbox how far it got."""
         if failure.meaning == Meaning.DOUBT:
-            await self._database.call(conversation_actions.delivery_unknown, delivery_id=delivery.pk, by=BY)
+            await self._tell(conversation_actions.delivery_unknown, delivery_id=delivery.pk, by=BY)
             return
-        await self._database.call(
+        await self._tell(
             conversation_actions.delivery_failed,
             delivery_id=delivery.pk,
             sentence=failure.sentence,
@@ -157,6 +156,16 @@ class Sender:
             retry_after_seconds=failure.retry_after,
             by=BY,
         )
+
+    async def _tell(self, report: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Report to the outbox, however long the database is away: a receipt that got lost would be a message sent twice."""
+        while True:
+            try:
+                await self._database.call(report, *args, **kwargs)
+                return
+            except db.OperationalError as error:
+                log.warning("telegram.report_postponed", error=str(error))
+                await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _parts_left(delivery: Delivery) -> list[Part]:

@@ -17,7 +17,7 @@ from conversations import actions as conversation_actions
 from conversations import queries as conversation_queries
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import FleetError
-from gateways.hints import listen
+from gateways.hints import listen, wait_for
 from gateways.threads import in_thread
 from gateways.web.access import GONE_WRONG, NOT_ALLOWED, Closed, person_behind
 from gateways.web.chat_feed import ChatFeed, Frame
@@ -80,8 +80,7 @@ class LiveSocket(AsyncJsonWebsocketConsumer):
 
     async def wait(self, seconds: float) -> None:
         """Wait for a hint, at most so long."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), seconds)
+        await wait_for(self._woken, seconds)
 
     def listen_to(self, *topics: str) -> asyncio.Task[None]:
         """Wake at every hint about these topics, until the returned task is cancelled."""

@@ -40,6 +40,25 @@ def test_a_restart_of_postgresql_while_polling_costs_nothing(
     assert gateway.process.poll() is None
 
 
+def test_a_receipt_outlives_a_database_that_is_away(telegram, ada_on_telegram, eva_talks, gateways, postgres):
+    """Telegram took the message while PostgreSQL was down: it is not sent again."""
+    gateway = gateways.start()
+    eva_talks.wait_for_reply(eva_talks.send(ada_on_telegram, "/start"))
+    until(lambda: not Delivery.objects.exclude(state=DeliveryState.SENT).exists())
+    sending = telegram.fault("sendMessage", hold=True)
+    delivery = conversation_actions.deliver(
+        account="telegram:ada", chat_id="501", kind=DeliveryKind.NOTICE, text="Once.", by=Actor.system("test")
+    )
+    sending.wait_hit()
+    connection.close()
+    postgres.stop()
+    sending.release()
+    gateway.wait_for("telegram.report_postponed")
+    postgres.start()
+    until(lambda: Delivery.objects.filter(pk=delivery.pk, state=DeliveryState.SENT).exists())
+    assert [message.text for message in telegram.sent()[1:]] == ["Once."]
+
+
 def test_without_redis_answers_still_arrive(telegram, ada_on_telegram, eva, eva_talks, gateways, valkey):
     process = gateways.start().process
     eva_talks.wait_for_reply(eva_talks.send(ada_on_telegram, "/start"))
