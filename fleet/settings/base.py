@@ -91,7 +91,6 @@ for _secret in (ANTHROPIC_API_KEY, *FLEET_TELEGRAM_TOKENS.values()):
 
 # --- Django -----------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "daphne",
     "fleet.kernel",
     "identities",
     "governance",

@@ -10,7 +10,6 @@ _PAGES = {
     "django.contrib.admin",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "daphne",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
