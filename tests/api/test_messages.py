@@ -175,6 +175,11 @@ class TestABodyThatIsNoMessage:
 
         assert (answer.status_code, answer.json()["code"]) == (415, "media_type")
 
+    def test_in_chunks_of_unknown_length_is_refused(self, call: Call, token: str) -> None:
+        answer = call("POST", "/message", b"", token=token, **{"Transfer-Encoding": "chunked"})
+
+        assert (answer.status_code, answer.json()["code"]) == (411, "length_required")
+
     @pytest.mark.parametrize("wait", ["-1", "121", "soon", "nan"])
     def test_has_to_wait_for_a_sensible_time(self, call: Call, token: str, wait: str) -> None:
         answer = call("POST", f"/message?wait={wait}", HELLO, token=token)
