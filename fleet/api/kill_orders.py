@@ -20,7 +20,7 @@ from governance.models import KillOrder
 from governance.states import KillScope
 from identities import queries as identity_queries
 
-_ERRORS = dict.fromkeys((400, 401, 403, 404, 409, 413, 415), ErrorSerializer)
+_ERRORS = dict.fromkeys((400, 401, 403, 404, 409, 411, 413, 415), ErrorSerializer)
 
 
 class KillOrders(ApiView):

@@ -43,7 +43,7 @@ _DOC: dict[str, Any] = {
     "responses": {
         200: TurnSerializer,
         202: AcceptedSerializer,
-        **dict.fromkeys((400, 401, 403, 404, 409, 413, 415, 429, 503), ErrorSerializer),
+        **dict.fromkeys((400, 401, 403, 404, 409, 411, 413, 415, 429, 503), ErrorSerializer),
     },
 }
 

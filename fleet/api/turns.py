@@ -77,7 +77,7 @@ class TurnStop(ApiView):
     @extend_schema(
         operation_id="stop_turn",
         request=OptionalReasonSerializer,
-        responses={202: TurnSerializer, **dict.fromkeys((400, 401, 403, 404, 413, 415), ErrorSerializer)},
+        responses={202: TurnSerializer, **dict.fromkeys((400, 401, 403, 404, 411, 413, 415), ErrorSerializer)},
     )
     def post(self, request: Request, turn_id: int) -> Response:
         """Ask for the stop and answer at once; the events tell when everything is silent."""
