@@ -6,6 +6,7 @@ The SDK lives on an event loop of its own thread; the worker's thread talks to i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import shutil
 import threading
@@ -182,7 +183,16 @@ class ClaudeRun:
         finally:
             self._events.put(None)
             await self._transport.end_input()
+            if self._over:
+                await self._hear_out(client)
             await client.disconnect()
+
+    async def _hear_out(self, client: ClaudeSDKClient) -> None:
+        """Read on until the CLI has left: one whose last words nobody reads waits two seconds for a reader."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(EXIT_SECONDS):
+                async for _ in client.receive_messages():
+                    pass
 
     async def _report(self, client: ClaudeSDKClient) -> None:
         async for message in client.receive_messages():

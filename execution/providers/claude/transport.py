@@ -34,6 +34,7 @@ class ShimTransport(Transport):
         self._shim: Shim
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
+        self._input_ended = False
         self._transports: list[asyncio.BaseTransport] = []
         self._errors: deque[bytes] = deque(maxlen=32)
         self._listening: asyncio.Task[None] | None = None
@@ -88,9 +89,9 @@ class ShimTransport(Transport):
             raise CLIConnectionError("The CLI does not read any more.") from error
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the CLI's messages. Raises Ended when there are no more, Unintelligible for endless noise or an endless line.
+        """Yield the CLI's messages. Raises Unintelligible for endless noise or an endless line.
 
-        The end is an error, so that whoever in the SDK waits for an answer hears of it at once.
+        Raises Ended when the CLI ends unasked, so that whoever in the SDK waits for an answer hears of it at once.
         """
         noise = 0
         while line := await self._line():
@@ -100,7 +101,8 @@ class ShimTransport(Transport):
             noise += len(line)
             if noise > MOST_NOISE:
                 raise Unintelligible("It writes text that is not its protocol.")
-        raise Ended
+        if not self._input_ended:
+            raise Ended
 
     async def _line(self) -> bytes:
         try:
@@ -112,6 +114,7 @@ class ShimTransport(Transport):
 
     async def end_input(self) -> None:
         """Close the CLI's input, which asks it to end."""
+        self._input_ended = True
         if self._writer is not None:
             self._writer.close()
 
