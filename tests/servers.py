@@ -24,6 +24,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     early_config.add_cleanup(holder.cleanup)
     directory = Path(holder.name)
     os.environ.setdefault("FLEET_VAR", str(directory / "var"))
+    # A developer's own credentials and servers must never be used, whatever `.env` or the shell says.
+    os.environ.update(ANTHROPIC_API_KEY="", FLEET_CLAUDE_LOGIN_DIR="", TELEGRAM_API_ROOT="http://127.0.0.1:1")
     early_config.stash[_servers] = servers = {}
     for variable, server in {
         "DATABASE_URL": EmbeddedPostgres(directory / "postgres", throw_away=True),
