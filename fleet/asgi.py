@@ -14,9 +14,9 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402 - needs the loaded a
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import OriginValidator  # noqa: E402
 from django.conf import settings  # noqa: E402
-from gateways.routing import websocket_urlpatterns  # noqa: E402
 
 from fleet.celery import app as celery_app  # noqa: E402
+from gateways.routing import websocket_urlpatterns  # noqa: E402
 
 # Without this the web process would not know the jobs it enqueues by name.
 celery_app.loader.import_default_modules()
