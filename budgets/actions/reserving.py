@@ -10,7 +10,7 @@ from django.db import connection, transaction
 
 from budgets import events
 from budgets.actions.windows import open_windows
-from budgets.models import Budget, BudgetWindow, Reservation, in_scopes
+from budgets.models import Budget, Reservation, in_scopes
 from budgets.policies import Place, Refusal, judge, no_price, refused
 from budgets.queries.prices import price_of
 from budgets.states import PriceBasis, ReservationState
@@ -81,9 +81,8 @@ def _places(scopes: Mapping[str, str]) -> list[Place]:
     """Return the present windows of the budgets in force, locked by ascending id; none is locked before all exist."""
     now = clock.now()
     while not (places := _present(scopes, now)):
-        begun = BudgetWindow.objects.filter(starts_at__lte=now, ends_at__gt=now).values("budget")
-        missing = Budget.objects.filter(in_scopes(scopes), active=True).exclude(pk__in=begun)
-        if not open_windows(missing.values_list("pk", flat=True), now):
+        in_force = Budget.objects.filter(in_scopes(scopes), active=True).values_list("pk", flat=True)
+        if not open_windows(in_force, now):  # it also finds those that another run has made meanwhile
             return []
     return places
 

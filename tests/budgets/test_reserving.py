@@ -6,9 +6,11 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from budgets import actions
+from budgets.actions.windows import open_windows
 from budgets.models import BudgetWindow, Reservation
 from budgets.policies import SLICE, BudgetRefused
 from budgets.states import Metric, Mode, Period, RefusalKind, ReservationState
+from fleet.kernel import clock
 from fleet.kernel.exceptions import StateConflict
 from fleet.kernel.models import JournalEntry
 from identities.permissions import Role
@@ -190,9 +192,11 @@ class TestModes:
         assert window(budget).pending == 25 * CENT
 
     def test_a_budget_that_is_switched_off_neither_limits_nor_counts(self):
-        budget = fleet_budget(cents=0, active=False)
-        reserve()
-        assert not BudgetWindow.objects.filter(budget=budget).exists()
+        budget = fleet_budget(cents=25)
+        reserve("before")
+        actions.change_budget(budget_id=budget.pk, by=BY, active=False)
+        assert not reserve("after").legs.exists()
+        assert window(budget).pending == 25 * CENT
 
 
 class TestMetrics:
@@ -239,6 +243,21 @@ class TestCalendar:
         first, second = BudgetWindow.objects.filter(budget=budget)
         assert first.ends_at == second.starts_at
         assert second.ends_at.isoformat() == "2026-11-23T05:00:00+00:00"
+
+    def test_a_window_that_another_run_makes_at_that_very_moment_still_limits(self):
+        budget = fleet_budget(cents=25)
+        other_run = []
+
+        def make_the_window(execute, sql, *arguments):
+            result = execute(sql, *arguments)
+            if "in_force" in sql and not other_run:
+                other_run.append(open_windows([budget.pk], clock.now()))
+            return result
+
+        with connection.execute_wrapper(make_the_window):
+            reservation = reserve()
+        assert other_run
+        assert leg(reservation, budget).held == 25 * CENT
 
     def test_a_budget_made_at_noon_knows_the_morning(self):
         reservation = reserve("a")
