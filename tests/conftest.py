@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pgtrigger
 import pytest
 from django.test import TransactionTestCase
+
+from tests import triggers
 
 pytest_plugins = ["tests.emulators.plugin", "tests.running_product"]
 
@@ -17,7 +18,7 @@ def append_only_tables_are_emptied_between_tests() -> None:
     empty = TransactionTestCase._fixture_teardown
 
     def emptied(case: Any) -> None:
-        with pgtrigger.ignore():
+        with triggers.switched_off():
             empty(case)
 
     TransactionTestCase._fixture_teardown = emptied

@@ -145,7 +145,8 @@ def find_in_index(name: str) -> str:
     """Return the address of a file of the uv project; the index answers in HTML or JSON (PEP 503, PEP 691)."""
     page = index_url() + "uv/"
     text = download(page, accept="application/vnd.pypi.simple.v1+json, text/html;q=0.5").decode(errors="replace")
-    found = re.search(rf'"(?P<url>[^"\s]*{re.escape(name)})[#"]', text)
+    # A JSON answer names every file twice, and only one of the two is its address.
+    found = re.search(rf'(?:href=|"url"\s*:\s*)"(?P<url>(?:[^"\s]*/)?{re.escape(name)})[#"]', text)
     if found is None:
         raise SetupFailed(f"{shown(page)} has no {name}; name an index that has it in UV_INDEX_URL.")
     return urllib.parse.urljoin(page, str(found["url"]))

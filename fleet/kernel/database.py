@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import psycopg_pool
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 
@@ -28,3 +30,9 @@ def survive(write: Callable[[], Result], *, seconds: float, pause: float = 0.5) 
                 raise
             log.warning("database.away", error=str(error).splitlines()[0])
             time.sleep(pause)
+
+
+def ask_again(pool: psycopg_pool.ConnectionPool[Any]) -> None:
+    """Let a pool that gave up an attempt to connect begin another one: those who wait in it would wait in vain."""
+    with contextlib.suppress(psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed):
+        pool.putconn(pool.getconn(timeout=0.01))

@@ -8,6 +8,7 @@ was changed, taken out or put in between. What it cannot see is a tail cut off t
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,13 @@ from fleet.kernel.models import JournalEntry, JournalSeal
 GENESIS = "0" * 64
 _SEALER_LOCK = 0x466C656574  # "Fleet": one sealer at a time
 
+# Every change of anything waits for this one. Written out it takes half the time the ORM needs to phrase it.
+_INSERT = """
+    INSERT INTO kernel_journalentry (event, actor_kind, actor_id, actor_name, subject_kind, subject_id, details)
+    VALUES (%(event)s, %(actor_kind)s, %(actor_id)s, %(actor_name)s, %(subject_kind)s, %(subject_id)s, %(details)s)
+    RETURNING id, at, transaction
+"""
+
 
 def record(event: str, *, by: Actor, subject: tuple[str, object], **details: Any) -> JournalEntry:
     """Write the journal row of one change and publish it to subscribers, in the caller's transaction.
@@ -31,17 +39,19 @@ def record(event: str, *, by: Actor, subject: tuple[str, object], **details: Any
     """
     rfc8785.dumps(details)  # now, while the caller can be told: an entry that cannot be sealed would block the chain
     kind, identifier = subject
-    entry = JournalEntry.objects.create(
-        event=event,
-        actor_kind=by.kind,
-        actor_id=by.id,
-        actor_name=by.name,
-        subject_kind=kind,
-        subject_id=str(identifier),
-        details=details,
-    )
+    facts = {
+        "event": event,
+        "actor_kind": by.kind,
+        "actor_id": by.id,
+        "actor_name": by.name,
+        "subject_kind": kind,
+        "subject_id": str(identifier),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT, {**facts, "details": json.dumps(details)})
+        number, at, transaction_id = cursor.fetchone()
     events.publish(events.Event(event, by, kind, str(identifier), details))
-    return entry
+    return JournalEntry(pk=number, at=at, transaction=transaction_id, details=details, **facts)
 
 
 def digest(entry: JournalEntry, previous_hash: str) -> str:

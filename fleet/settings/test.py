@@ -10,10 +10,8 @@ os.environ.setdefault("FLEET_SECRET_KEY", "only-for-tests-" + "x" * 48)
 os.environ.setdefault("FLEET_LOG_LEVEL", "WARNING")
 
 from fleet.settings.base import *  # noqa: F403
-from fleet.settings.base import DATABASES
 
 FLEET_ENVIRONMENT = "test"
 ANTHROPIC_API_KEY = ""
 TELEGRAM_API_ROOT = "http://127.0.0.1:1"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 40, "timeout": 20, "num_workers": 1}

@@ -110,6 +110,7 @@ def test_a_bot_is_found_and_spoken_to_by_keyboard_alone(visit: Visit) -> None:
     page.wait_for_url("**/fleet/ada/")
     page.get_by_role("link", name="New chat").focus()
     page.keyboard.press("Enter")
+    page.wait_for_url("**/chat/new/**")  # and its scripts: before them, Enter is a new line
     expect(page.get_by_label(re.compile("^Message to"))).to_be_focused()
     page.keyboard.type("By keyboard")
     page.keyboard.press("Enter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from execution.engine import Supervisor
 from execution.models import Execution
 from execution.providers.mock import script
 from execution.states import EventKind, ExecutionState
+from fleet.kernel import database
 from fleet.platform.embedded import EmbeddedPostgres
 from tests.execution.running import ended, running, table, until
 from tests.factories import execution as made
@@ -60,3 +62,27 @@ def test_an_absence_of_some_seconds_at_the_end_of_a_turn(worker: Supervisor, pos
     back.join()
     row = until(ended, execution)
     assert (row.state, row.answer) == (ExecutionState.SUCCEEDED, "word1 word2 word3")
+
+
+def test_after_a_long_absence_whoever_waited_is_served_at_once(transactional_db: None, postgres: EmbeddedPostgres) -> None:
+    """Without ever longer pauses between the attempts to connect: those would be at 8 s by now, then 16 s."""
+    connection.close()
+    connection.close_pool()
+    postgres.stop()
+    served: list[float] = []
+
+    def wait_for_it() -> None:
+        database.survive(lambda: Execution.objects.count(), seconds=60)
+        served.append(time.monotonic())
+        connection.close()
+
+    waiting = [threading.Thread(target=wait_for_it) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    time.sleep(16)
+    postgres.start()
+    back = time.monotonic()
+    for thread in waiting:
+        thread.join()
+    assert len(served) == 3
+    assert max(served) - back < 3

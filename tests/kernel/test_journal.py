@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import pgtrigger
 import pytest
 import rfc8785
 from django.db import DatabaseError, IntegrityError, connection, transaction
@@ -16,6 +15,7 @@ from hypothesis.extra.django import TransactionTestCase
 from fleet.kernel import events, journal
 from fleet.kernel.actors import Actor
 from fleet.kernel.models import JournalEntry, JournalSeal
+from tests import triggers
 
 EVA = Actor("person", "7", "eva")
 SWEEP = Actor.system("sweep")
@@ -171,27 +171,27 @@ class TestVerifying:
         "lie", [{"actor_name": "bob"}, {"event": "tests.thing.undone"}, {"details": {}}, {"subject_id": "8"}]
     )
     def test_an_edited_entry_is_found(self, lie: dict[str, object]):
-        with pgtrigger.ignore():
+        with triggers.switched_off():
             JournalEntry.objects.filter(pk=self.middle().pk).update(**lie)
 
         assert faults() == ["The entry is not what was sealed."]
 
     def test_a_deleted_entry_is_found(self):
-        with pgtrigger.ignore():
+        with triggers.switched_off():
             self.middle().delete()
 
         assert faults() == ["The sealed entry is gone."]
 
     def test_an_entry_deleted_together_with_its_seal_is_found(self):
         middle = self.middle()
-        with pgtrigger.ignore():
+        with triggers.switched_off():
             JournalSeal.objects.get(entry_id=middle.pk).delete()
             middle.delete()
 
         assert faults() == ["The seal does not continue the one before it."]
 
     def test_an_entry_put_in_between_later_is_found(self):
-        with pgtrigger.ignore():
+        with triggers.switched_off():
             JournalEntry.objects.create(
                 event="tests.thing.faked",
                 actor_kind="person",
@@ -203,7 +203,7 @@ class TestVerifying:
 
     def test_exchanged_entries_are_found(self):
         first, second = JournalSeal.objects.order_by("pk")[:2]
-        with pgtrigger.ignore():
+        with triggers.switched_off():
             JournalSeal.objects.filter(pk=first.pk).update(entry_id=-1)
             JournalSeal.objects.filter(pk=second.pk).update(entry_id=first.entry_id)
             JournalSeal.objects.filter(pk=first.pk).update(entry_id=second.entry_id)

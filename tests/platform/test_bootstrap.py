@@ -77,8 +77,11 @@ def publish(
     with zipfile.ZipFile(data, "w") as wheel:
         wheel.writestr(f"uv-{module.UV_VERSION}.data/scripts/uv", script)
     name, _ = module.uv_wheel()
-    (index / "simple" / "uv" / name).write_bytes(data.getvalue())
-    text = f'<a href="{name}#sha256=0">{name}</a>' if page == "html" else json.dumps({"files": [{"url": name}]})
+    (index / "packages" / "3d").mkdir(parents=True, exist_ok=True)
+    (index / "packages" / "3d" / name).write_bytes(data.getvalue())
+    address = f"../../packages/3d/{name}"
+    listed = {"core-metadata": True, "filename": name, "hashes": {"sha256": "0"}, "url": address}  # in PyPI's order
+    text = f'<a href="{address}#sha256=0">{name}</a>' if page == "html" else json.dumps({"files": [listed]})
     (index / "simple" / "uv" / "index.html").write_text(text)
     pin = (name.removeprefix(f"uv-{module.UV_VERSION}-py3-none-").removesuffix(".whl"), _sha256(data.getvalue()))
     monkeypatch.setattr(module, "UV_WHEELS", dict.fromkeys(module.UV_WHEELS, pin))
@@ -139,7 +142,7 @@ def test_a_file_with_another_hash_is_not_used(
 ) -> None:
     publish(index, bootstrap, FAKE_UV, monkeypatch)
     name, _ = bootstrap.uv_wheel()
-    (index / "simple" / "uv" / name).write_bytes(b"something else")
+    (index / "packages" / "3d" / name).write_bytes(b"something else")
     assert bootstrap.main([]) == 1
     assert "is not the file it should be" in one_sentence(capsys)
     assert not bootstrap.UV.exists()
