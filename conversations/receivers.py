@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+from django.db.models import QuerySet
+
 from conversations.actions import begin_turn, close_turn
 from conversations.models import Turn
 from conversations.states import TurnState
 from execution import events as execution_events
-from execution.models import Execution
 from fleet.kernel import queue
 from fleet.kernel.events import Event, subscribe
 from governance import events as governance_events
 
 
-def _turn_of(event: Event) -> Turn | None:
+def _turn_of(event: Event, turns: QuerySet[Turn]) -> Turn | None:
     if event.details.get("origin_kind") != "turn":
         return None
-    rows = Turn.objects.select_related("identity", "session", "conversation")
-    return rows.get(pk=int(event.details["origin_id"]))
+    return turns.get(pk=int(event.details["origin_id"]))
 
 
 @subscribe(execution_events.RELEASED)
 def turn_begins(event: Event) -> None:
     """The spend gate opened: the turn is running."""
-    turn = _turn_of(event)
+    turn = _turn_of(event, Turn.objects.all())
     if turn and turn.state == TurnState.ADMITTED:
         begin_turn(turn, by=event.by)
 
@@ -30,9 +30,9 @@ def turn_begins(event: Event) -> None:
 @subscribe(execution_events.FINISHED)
 def turn_ends(event: Event) -> None:
     """The execution ended: close the turn with everything it owns."""
-    turn = _turn_of(event)
+    turn = _turn_of(event, Turn.objects.select_related("identity", "session"))
     if turn:
-        close_turn(turn, Execution.objects.get(pk=int(event.subject_id)), by=event.by)
+        close_turn(turn, event.row, by=event.by)
 
 
 @subscribe(governance_events.KILL_ORDERED)

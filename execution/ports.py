@@ -107,9 +107,13 @@ class ToolFinished:
 
 @dataclass(frozen=True, slots=True)
 class UsageReported:
-    """Usage of one provider message. May be repeated for the same message with higher numbers: the last one counts."""
+    """Usage of one provider message. May be repeated for the same message with higher numbers: the last one counts.
+
+    `complete` says that the message is written to its end, so that nothing is gained by waiting for more.
+    """
 
     usage: Usage
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from conversations import events
 from conversations.models import Delivery, InboundMessage, Turn
@@ -70,7 +70,7 @@ WITH heads AS (
     ORDER BY d.id LIMIT %s FOR UPDATE OF d SKIP LOCKED
 )
 UPDATE conversations_delivery SET state = 'sending', attempts = attempts + 1, sending_since = statement_timestamp()
-WHERE id IN (SELECT id FROM due) AND state = 'pending' RETURNING id
+WHERE id IN (SELECT id FROM due) AND state = 'pending' RETURNING *
 """
 
 
@@ -81,16 +81,13 @@ def claim_deliveries(accounts: list[str], *, limit: int = 20, by: Actor | None =
     Each is `sending` afterwards; the caller must report delivered, failed or unknown for it. A sender that dies leaves it to the sweep.
     Where a kill order holds, only notices go out; answers wait until it is lifted. What is no longer fresh is left to the sweep.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_CLAIM, [accounts, _held(accounts), FRESH_FOR.total_seconds(), limit])
-        ids = [row[0] for row in cursor.fetchall()]
-    if not ids:
-        return []
-    for identifier in ids:
+    claimed = Delivery.objects.raw(_CLAIM, [accounts, _held(accounts), FRESH_FOR.total_seconds(), limit])
+    deliveries = sorted(claimed, key=lambda delivery: delivery.pk)
+    for delivery in deliveries:
         journal.record(
-            events.DELIVERY_MOVED, by=by or Actor.system("outbox"), subject=("delivery", identifier), to="sending"
+            events.DELIVERY_MOVED, by=by or Actor.system("outbox"), subject=("delivery", delivery.pk), to="sending"
         )
-    return list(Delivery.objects.filter(pk__in=ids).order_by("pk"))
+    return deliveries
 
 
 def _held(accounts: list[str]) -> list[str]:

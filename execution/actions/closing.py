@@ -124,6 +124,7 @@ def _tell(row: Execution, lines: Sequence[Line], first_sequence: int, by: Actor)
         events.FINISHED,
         by=by,
         subject=("execution", row.pk),
+        row=row,
         state=row.state,
         outcome=row.outcome,
         sentence=row.sentence,

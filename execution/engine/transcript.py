@@ -22,7 +22,8 @@ _LONGEST_TARGET, _LONGEST_SUMMARY = 500, 2000
 class Transcript:
     """Collects the events of one attempt. `write(lines)` and `meter(usages)` are called with what is due, in that order.
 
-    The first words are written at once, later ones at most every 60 ms; anything that is not text is never held back.
+    The first words are written at once, later ones at most every 60 ms; anything that is not text is never held back. Usage is
+    metered when its message is complete, and twice a second while one is being written: at its end nothing is left to do.
     """
 
     def __init__(self, *, write: Callable[[list[Line]], None], meter: Callable[[list[Usage]], None]) -> None:
@@ -33,7 +34,9 @@ class Transcript:
         self._asides: deque[Line] = deque()
         self._unmetered: dict[str, Usage] = {}
         self._usages: dict[str, Usage] = {}
-        self._written_at = self._metered_at = 0.0
+        self._written_at = 0.0
+        self._metered_at = time.monotonic()
+        self._complete = False
         self.version = ""
         self.session_id = ""
 
@@ -58,6 +61,7 @@ class Transcript:
             self._said.append(text)
         elif isinstance(event, ports.UsageReported):
             self._note_usage(event.usage)
+            self._complete = self._complete or event.complete
         elif not isinstance(event, ports.Finished):
             self._end_text()
             self._lines.append(self._line(event))
@@ -70,11 +74,12 @@ class Transcript:
             if lines:
                 self._write(lines)
                 self._written_at = time.monotonic()
-        if not only_due or self._waited(self._metered_at, METER_SECONDS):
+        if not only_due or self._complete or self._waited(self._metered_at, METER_SECONDS):
             self.meter()
 
     def meter(self) -> None:
         """Post the usage that was not posted yet."""
+        self._complete = False
         if self._unmetered:
             self._post(list(self._unmetered.values()))
             self._unmetered.clear()

@@ -16,13 +16,17 @@ from fleet.kernel.actors import Actor
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened: `name` is `<app>.<noun>.<past verb>`; the subject is text, so nobody needs to know it."""
+    """Something that happened: `name` is `<app>.<noun>.<past verb>`; the subject is text, so nobody needs to know it.
+
+    `row` is the subject as the publisher has it at this moment, where it has one: whoever subscribes need not read it again.
+    """
 
     name: str
     by: Actor
     subject_kind: str
     subject_id: str
     details: dict[str, Any] = field(default_factory=dict)
+    row: Any = None
 
 
 Handler = Callable[[Event], None]

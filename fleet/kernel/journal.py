@@ -31,8 +31,8 @@ _INSERT = """
 """
 
 
-def record(event: str, *, by: Actor, subject: tuple[str, object], **details: Any) -> JournalEntry:
-    """Write the journal row of one change and publish it to subscribers, in the caller's transaction.
+def record(event: str, *, by: Actor, subject: tuple[str, object], row: Any = None, **details: Any) -> JournalEntry:
+    """Write the journal row of one change and publish it to subscribers, with the changed `row` itself, in the caller's transaction.
 
     `event` is `<app>.<noun>.<past verb>`, `subject` is (kind, id), `details` must be plain JSON without secrets; whole numbers
     beyond 2^53 have no canonical form and raise rfc8785.CanonicalizationError.
@@ -50,7 +50,7 @@ def record(event: str, *, by: Actor, subject: tuple[str, object], **details: Any
     with connection.cursor() as cursor:
         cursor.execute(_INSERT, {**facts, "details": json.dumps(details)})
         number, at, transaction_id = cursor.fetchone()
-    events.publish(events.Event(event, by, kind, str(identifier), details))
+    events.publish(events.Event(event, by, kind, str(identifier), details, row))
     return JournalEntry(pk=number, at=at, transaction=transaction_id, details=details, **facts)
 
 

@@ -69,13 +69,22 @@ def test_nothing_else_waits_and_the_order_is_kept(transcript: Transcript, writte
     assert [kind for line in written for kind, _ in line] == [EventKind.TEXT, EventKind.TEXT, EventKind.TOOL_STARTED]
 
 
-def test_usage_is_posted_at_most_twice_a_second(transcript: Transcript, metered: list, time: Clock) -> None:
+def test_usage_is_posted_at_most_twice_a_second_while_a_message_is_written(
+    transcript: Transcript, metered: list, time: Clock
+) -> None:
     transcript.take(UsageReported(Usage("m1", "model", input_uncached=10)))
     transcript.take(UsageReported(Usage("m1", "model", input_uncached=10, output=5)))
-    assert len(metered) == 1
+    assert metered == []
     time.now += module.METER_SECONDS * 1.01
     transcript.flush(only_due=True)
-    assert [usage.output for usage in metered] == [0, 5]
+    assert [usage.output for usage in metered] == [5]
+
+
+def test_usage_of_a_complete_message_is_posted_at_once(transcript: Transcript, metered: list) -> None:
+    transcript.take(UsageReported(Usage("m1", "model", input_uncached=10, output=1)))
+    transcript.take(UsageReported(Usage("m1", "model", input_uncached=10, output=7), complete=True))
+    transcript.take(UsageReported(Usage("m2", "model", input_uncached=10, output=1)))
+    assert [(usage.message_id, usage.output) for usage in metered] == [("m1", 7)]
 
 
 def test_a_message_reported_again_counts_with_its_highest_numbers(transcript: Transcript) -> None:

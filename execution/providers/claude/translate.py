@@ -85,7 +85,7 @@ class Translator:
             case "message_stop":
                 self._in_message = False
             case "message_delta":
-                yield from self._usage(self._message_id, self._model, event.get("usage"))
+                yield from self._usage(self._message_id, self._model, event.get("usage"), complete=True)
             case "content_block_start":
                 self._streamed = ""
             case "content_block_delta" if event["delta"].get("type") == "text_delta":
@@ -133,10 +133,12 @@ class Translator:
                 yield ToolFinished(block.tool_use_id, not block.is_error, _summary(block.content))
         yield from self._subagent(message.tool_use_result)
 
-    def _usage(self, message_id: str, model: str, counts: dict[str, Any] | None) -> Iterator[ProviderEvent]:
+    def _usage(
+        self, message_id: str, model: str, counts: dict[str, Any] | None, *, complete: bool = False
+    ) -> Iterator[ProviderEvent]:
         usage = self._counting.of_message(message_id, model, counts)
         if usage is not None:
-            yield UsageReported(usage)
+            yield UsageReported(usage, complete)
 
     def _subagent(self, told: Any) -> Iterator[ProviderEvent]:
         """Count what a subagent reports when it is done; its messages come with the counts of their beginning only, or not at all."""
