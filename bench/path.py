@@ -41,11 +41,10 @@ def _measured() -> list[Figure]:
 
     django.setup()
     call_command("migrate", verbosity=0)
-    stages = Stages()
-    life = _life()
+    stages, life = Stages(), Life()
     for number in range(WARM_UP + MESSAGES):
         stages.counting = number >= WARM_UP
-        life(stages)
+        life.live(stages)
     return stages.figures()
 
 
@@ -88,61 +87,66 @@ class Stages:
         return [*rows, Figure("Path, all stages", sum(row.value for row in rows), "ms", note=f"{sent:.0f} statements")]
 
 
-def _life() -> Callable[[Stages], None]:
-    """Set the scene and return what takes one message through its life."""
-    from budgets.states import Billing
-    from conversations import actions
-    from execution import actions as execution_actions
-    from execution.engine import workspace
-    from execution.models import Worker
-    from execution.ports import Usage
-    from execution.shim import processes
-    from execution.states import EventKind
-    from identities.models import ChatAccount
-    from tests.conversations import scenes
-    from tests.factories.execution import set_the_table
+class Life:
+    """One bot and one person, and a message's whole life between them. Made once Django is set up."""
 
-    scenes.bot("ada")
-    ChatAccount.objects.create(platform="telegram", external_id="501", person=scenes.operator("eva"))
-    set_the_table()
-    facts = processes.facts(os.getpid())
-    worker: Worker = execution_actions.register_worker(process=facts, slots=4, by=scenes.WORKER)
+    def __init__(self) -> None:
+        from execution import actions as execution_actions
+        from execution.shim import processes
+        from identities.models import ChatAccount
+        from tests.conversations import scenes
+        from tests.factories.execution import set_the_table
 
-    def life(stages: Stages) -> None:
-        received = stages("receive", lambda: actions.receive(scenes.message(), by=scenes.GATEWAY))
+        scenes.bot("ada")
+        ChatAccount.objects.create(platform="telegram", external_id="501", person=scenes.operator("eva"))
+        set_the_table()
+        self.scenes, self.actions = scenes, execution_actions
+        self.process = processes.facts(os.getpid())
+        self.worker = execution_actions.register_worker(process=self.process, slots=4, by=scenes.WORKER)
+
+    def live(self, stages: Stages) -> None:
+        """Take one message from its arrival to the receipt of its answer."""
+        self.end(stages, self.begin(stages, self.take_in(stages)))
+
+    def take_in(self, stages: Stages) -> Any:
+        """Return the execution that waits for a worker."""
+        from conversations import actions
+
+        received = stages("receive", lambda: actions.receive(self.scenes.message(), by=self.scenes.GATEWAY))
         intake = stages("intake and admission", lambda: actions.process(received.inbound_id))
-        queued = scenes.turn_of(intake).execution
-        execution = stages(
-            "claim",
-            lambda: execution_actions.claim(
-                execution_id=queued.pk, epoch=queued.epoch, worker_id=worker.pk, by=scenes.WORKER
-            ),
-        )
-        stages("prompt", lambda: workspace.prompt_for(execution))
-        stages(
-            "release", lambda: execution_actions.release(execution=execution, process=facts, by=scenes.WORKER)
-        )
-        stages(
-            "first words",
-            lambda: execution_actions.record_events(
-                execution=execution, first_sequence=1, lines=[(EventKind.TEXT, {"text": "Good day."})]
-            ),
-        )
-        usage = Usage(f"m{execution.pk}", "claude-haiku-4-5", input_uncached=900, output=40)
-        stages(
-            "meter",
-            lambda: execution_actions.meter(execution=execution, usages=[usage], billing=Billing.API),
-        )
-        ending = execution_actions.Ending("succeeded", "ok", answer="Good day.", gone=False)
-        stages(
-            "finish",
-            lambda: execution_actions.finish(
-                execution=execution, ending=ending, by=scenes.WORKER, first_sequence=2
-            ),
-        )
-        (delivery,) = stages(
-            "claim of the delivery", lambda: actions.claim_deliveries(["telegram:ada"], by=scenes.GATEWAY)
-        )
-        stages("receipt", lambda: actions.delivered(delivery_id=delivery.pk, receipts=["1"], by=scenes.GATEWAY))
+        return self.scenes.turn_of(intake).execution
 
-    return life
+    def begin(self, stages: Stages, queued: Any) -> Any:
+        """Return the execution once its gate is open."""
+        from execution.engine import workspace
+
+        facts = {
+            "execution_id": queued.pk,
+            "epoch": queued.epoch,
+            "worker_id": self.worker.pk,
+            "by": self.scenes.WORKER,
+        }
+        execution = stages("claim", lambda: self.actions.claim(**facts))
+        stages("prompt", lambda: workspace.prompt_for(execution))
+        gate = {"execution": execution, "process": self.process, "by": self.scenes.WORKER}
+        stages("release", lambda: self.actions.release(**gate))
+        return execution
+
+    def end(self, stages: Stages, execution: Any) -> None:
+        """Answer, be paid, and be delivered."""
+        from budgets.states import Billing
+        from conversations import actions
+        from execution.ports import Usage
+        from execution.states import EventKind
+
+        words = [(EventKind.TEXT, {"text": "Good day."})]
+        usages = [Usage(f"m{execution.pk}", "claude-haiku-4-5", input_uncached=900, output=40)]
+        ending = self.actions.Ending("succeeded", "ok", answer="Good day.")
+        end = {"execution": execution, "ending": ending, "first_sequence": 2, "by": self.scenes.WORKER}
+        record, meter, finish = self.actions.record_events, self.actions.meter, self.actions.finish
+        stages("first words", lambda: record(execution=execution, first_sequence=1, lines=words))
+        stages("meter", lambda: meter(execution=execution, usages=usages, billing=Billing.API))
+        stages("finish", lambda: finish(**end))
+        claimed = stages("claim of the delivery", lambda: actions.claim_deliveries(["telegram:ada"]))
+        told = {"delivery_id": claimed[0].pk, "receipts": ["1"], "by": self.scenes.GATEWAY}
+        stages("receipt", lambda: actions.delivered(**told))

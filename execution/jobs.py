@@ -12,6 +12,7 @@ from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 
 from execution.engine import supervisor
+from execution.engine.standby import Expected
 
 
 @shared_task(name="execution.run", ignore_result=True, acks_late=False, max_retries=0)
@@ -20,6 +21,14 @@ def run(execution_id: int, epoch: int) -> None:
     worker = supervisor.current()
     if worker is not None:
         worker.offer(execution_id, epoch)
+
+
+@shared_task(name="execution.expect", ignore_result=True, acks_late=False, max_retries=0)
+def expect(**turn: Any) -> None:
+    """Let the process of an expected turn start; see `execution.actions.expect`."""
+    worker = supervisor.current()
+    if worker is not None:
+        worker.expect(Expected(**turn))
 
 
 @worker_ready.connect

@@ -86,7 +86,7 @@ class Execution(models.Model):
 
     prompt = models.JSONField(default=list, help_text="the messages: [{uuid, text}]")
     session_id = models.CharField(max_length=80, blank=True)
-    resume = models.BooleanField(default=False)
+    session_turns = models.PositiveIntegerField(default=0, help_text="turns the session had had before this one")
     reservation_id = models.BigIntegerField(null=True, blank=True)
     versions = models.JSONField(default=dict)
     provider_version = models.CharField(max_length=40, blank=True)

@@ -39,21 +39,29 @@ class UserText:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Everything one provider turn needs. Contains no secret: those travel in `environment` of the launch, never here."""
+    """Everything a provider turn needs before its texts: two equal prompts can be answered by the same process.
 
-    execution_id: int
+    `session_turns` is how many turns the session has had: a process that was started before the last of them knows too little.
+    Contains no secret: those travel in `environment` of the launch, never here.
+    """
+
     system_prompt: str
     model: str
     workspace: Path
     home: Path
     session_id: str
-    resume: bool
+    session_turns: int
     effort: str = ""
     max_turns: int = 30
     max_seconds: int = 900
     max_tool_calls: int = 100
     tools: tuple[str, ...] = ()
     mcp_config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def resume(self) -> bool:
+        """Return whether the session has had turns before, which the provider is to remember."""
+        return self.session_turns > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +162,6 @@ _TARGETS = ("command", "file_path", "notebook_path", "path", "url", "skill", "qu
 class ToolCall:
     """A tool the provider is about to use."""
 
-    execution_id: int
     call_id: str
     tool: str
     input: Mapping[str, Any]
@@ -206,10 +213,10 @@ class Run(Protocol):
         """
         ...
 
-    def release(self, texts: tuple[UserText, ...]) -> None:
-        """Open the spend gate and hand over what was asked: from here on money may flow.
+    def release(self, texts: tuple[UserText, ...], *, judge: Judge) -> None:
+        """Open the spend gate and hand over what was asked: from here on money may flow, and `judge` decides its tool calls.
 
-        The texts come only now, since messages may join the turn until this moment.
+        Both come only now, since messages may join the turn until this moment, and the process may have been there before it.
         """
         ...
 
@@ -247,6 +254,6 @@ class ExecutionProvider(Protocol):
         """Do once, when a worker starts, what the first run would otherwise wait for (imports, looking at the CLI's version)."""
         ...
 
-    def open(self, prompt: Prompt, *, judge: Judge) -> Run:
+    def open(self, prompt: Prompt) -> Run:
         """Return a run for this prompt; does not start anything."""
         ...

@@ -132,7 +132,9 @@ COMMANDS: dict[str, Permission] = {
 }
 
 # What a worker does on a hint. A hint carries ids only, and the row it names decides; so it needs no right of its own.
-JOBS: frozenset[str] = frozenset({"conversations.advance", "conversations.silence", "execution.run"})
+JOBS: frozenset[str] = frozenset(
+    {"conversations.advance", "conversations.silence", "execution.expect", "execution.run"}
+)
 
 
 class NotSignedIn(FleetError):

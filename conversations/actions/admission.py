@@ -89,10 +89,10 @@ def _admit(turn: Turn, texts: list[dict[str, str]]) -> None:
         model=model,
         texts=_with_seed(session, texts),
         session_id=session.provider_session_id,
-        resume=session.turns > 0,
+        session_turns=session.turns,
         reservation_id=reservation.pk,
         kill_epoch=epoch,
-        versions=compiled.versions,
+        versions={**compiled.versions, "workspace": compiled.digest},
         by=_BY,
     )
     _enter_lane(turn, session, execution)

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from conversations import events
+from conversations.actions.expecting import expect
 from conversations.actions.lanes import take_into_lane
 from conversations.actions.outbox import deliver
 from conversations.actions.places import enter
@@ -47,6 +48,7 @@ def process(inbound_id: int) -> Intake:
 
     May be called any number of times, from any process: only the first call acts, the others tell what became of it.
     """
+    expect(inbound_id)
     with transaction.atomic():
         row = InboundMessage.objects.select_for_update(skip_locked=True).filter(pk=inbound_id).first()
         if row is None:

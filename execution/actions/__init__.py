@@ -1,4 +1,4 @@
-"""The verbs of execution, in the order of a life: queue, join, claim, release, record and meter, finish; and what the sweep does.
+"""The verbs of execution, in the order of a life: expect, queue, join, claim, release, record and meter, finish; and what the sweep does.
 
 Every write of a worker matches id, epoch and owner. A write that matches nothing raises Fenced: the worker must kill what it runs
 and keep what it has as an orphan result.
@@ -6,7 +6,7 @@ and keep what it has as an orphan result.
 
 from execution.actions.claiming import claim, release, requeue
 from execution.actions.closing import Ending, finish, keep_orphan, note_gone
-from execution.actions.queueing import join, queue, request_stop
+from execution.actions.queueing import expect, join, queue, request_stop
 from execution.actions.recording import meter, next_sequence, record_events
 from execution.actions.sweeping import silence, sweep
 from execution.actions.workers import beat, register_worker, retire_worker
@@ -15,6 +15,7 @@ __all__ = [
     "Ending",
     "beat",
     "claim",
+    "expect",
     "finish",
     "join",
     "keep_orphan",

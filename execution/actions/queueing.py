@@ -11,6 +11,7 @@ from django.db.models import F, Func, JSONField, Value
 from execution import events
 from execution.actions.closing import Ending, close
 from execution.models import Execution
+from execution.providers import registry
 from execution.states import EXECUTION, LEASED, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock, journal, live
 from fleet.kernel import queue as hints
@@ -31,7 +32,7 @@ def queue(
     model: str,
     texts: list[dict[str, str]],
     session_id: str,
-    resume: bool,
+    session_turns: int,
     reservation_id: int | None,
     kill_epoch: int,
     versions: Mapping[str, Any],
@@ -54,7 +55,7 @@ def queue(
                 model=model,
                 prompt=texts,
                 session_id=session_id,
-                resume=resume,
+                session_turns=session_turns,
                 reservation_id=reservation_id,
                 spend_stage=SpendStage.NONE if reservation_id is None else SpendStage.RESERVED,
                 kill_epoch=kill_epoch,
@@ -73,6 +74,25 @@ def queue(
     )
     nudge(execution.pk, execution.epoch)
     return execution
+
+
+def expect(
+    *, identity_id: int, conversation_id: int, provider: str, model: str, session_id: str, session_turns: int
+) -> None:
+    """Tell a worker that this turn will probably be queued, so that its process can start while it is being admitted.
+
+    Only a hint, with no row behind it: when it is lost, or the turn is refused, nothing but a little time is.
+    """
+    if registry.get(provider).capabilities.spawns_process:
+        hints.enqueue(
+            "execution.expect",
+            identity_id=identity_id,
+            conversation_id=conversation_id,
+            provider=provider,
+            model=model,
+            session_id=session_id,
+            session_turns=session_turns,
+        )
 
 
 def nudge(execution_id: int, epoch: int) -> None:

@@ -19,6 +19,7 @@ from execution.actions.recording import Line
 from execution.engine import workspace
 from execution.engine.gatekeeper import Gatekeeper
 from execution.engine.halts import GRACE_SECONDS, Halt, Limits
+from execution.engine.standby import Standby
 from execution.engine.transcript import COALESCE_SECONDS, Transcript, clean
 from execution.models import Execution
 from execution.ports import Finished, NotPrepared, ProcessFacts, Run, Usage
@@ -38,9 +39,10 @@ _AWAY = "The database could not be reached for too long, so the worker stopped t
 class Attempt:
     """Runs one claimed execution to its end, in the calling thread. `halt` may be called from any other."""
 
-    def __init__(self, execution: Execution, *, by: Actor) -> None:
+    def __init__(self, execution: Execution, *, by: Actor, standby: Standby) -> None:
         self.execution = execution
         self._by = by
+        self._standby = standby
         self._run: Run | None = None
         self._limits: Limits
         self._provider = registry.get(execution.provider)
@@ -104,26 +106,35 @@ class Attempt:
         if self.execution.attempt > 1:
             self._sequence = actions.next_sequence(self.execution)
         prompt = workspace.prompt_for(self.execution)
-        run = self._open(prompt)
-        began = time.monotonic()
-        process = run.prepare()
+        run, process, began = self._at_the_gate(prompt)
         self._check_not_halted()
         texts = self._survive(partial(self._release, process, began))
         self._limits = Limits(
             seconds=prompt.max_seconds, tool_calls=prompt.max_tool_calls, stall_seconds=settings.FLEET_STALL_SECONDS
         )
         self._released = True
-        run.release(texts)
-        return run
-
-    def _open(self, prompt: ports.Prompt) -> Run:
         refused = partial(self._transcript.aside, EventKind.TOOL_DENIED)
         gatekeeper = Gatekeeper(self.execution, workspace=prompt.workspace, refused=refused)
-        run = self._provider.open(prompt, judge=gatekeeper.judge)
+        run.release(texts, judge=gatekeeper.judge)
+        return run
+
+    def _at_the_gate(self, prompt: ports.Prompt) -> tuple[Run, ProcessFacts | None, float]:
+        """Return a run that waits for its prompt, its process, and since when it is there: one that stands by, or a new one."""
+        ready = self._standby.take(prompt)
+        if ready is not None:
+            self._own(ready.run)
+            try:
+                return ready.run, ready.process.result(), ready.began
+            except NotPrepared:
+                self._let_go()
+        run, began = self._provider.open(prompt), time.monotonic()
+        self._own(run)
+        return run, run.prepare(), began
+
+    def _own(self, run: Run) -> None:
         with self._halt_lock:
             self._run = run
         self._check_not_halted()
-        return run
 
     def _check_not_halted(self) -> None:
         """Raise NotPrepared when somebody ended this before it began."""

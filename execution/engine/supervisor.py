@@ -19,6 +19,7 @@ from execution import actions, events, queries
 from execution.engine.attempt import Attempt
 from execution.engine.halts import Halt
 from execution.engine.hints import Listener
+from execution.engine.standby import Expected, Standby
 from execution.engine.ticker import Ticker
 from execution.models import Worker
 from execution.providers import registry
@@ -53,6 +54,7 @@ class Supervisor:
         self.worker: Worker
         self._by: Actor
         self._attempts: set[Attempt] = set()  # two of one execution while the first, given up, still lets go
+        self._standby = Standby(self.slots)
         self._lock = threading.Lock()
         self._taken = 0
         self._idle = threading.Condition(self._lock)
@@ -89,6 +91,7 @@ class Supervisor:
     def stop(self, *, grace: float) -> None:
         """Stop: let what runs finish for `grace` seconds, end the rest, and say goodbye."""
         self.refuse_work()
+        self._standby.close()
         if not self._wait_until_idle(grace):
             self._halt_all(_RESTART)
             self._wait_until_idle(30.0)
@@ -115,12 +118,20 @@ class Supervisor:
         threading.Thread(target=self._in_thread, args=(execution_id, epoch), name=f"execution:{execution_id}").start()
         return True
 
+    def expect(self, turn: Expected) -> None:
+        """A turn will probably be admitted: let its process start meanwhile, in a thread of its own, if a slot is free."""
+        with self._lock:
+            if not self._accepting or self._taken >= self.slots or self._is_silent():
+                return
+        name = f"expected:{turn.conversation_id}"
+        threading.Thread(target=self._standby.expect, args=(turn,), name=name, daemon=True).start()
+
     def work(self, execution_id: int, epoch: int) -> bool:
         """Claim this execution and run it to its end in the calling thread; False when there was nothing to claim."""
         execution = actions.claim(execution_id=execution_id, epoch=epoch, worker_id=self.worker.pk, by=self._by)
         if execution is None:
             return False
-        attempt = Attempt(execution, by=self._by)
+        attempt = Attempt(execution, by=self._by, standby=self._standby)
         with self._lock:
             self._attempts.add(attempt)
         try:
@@ -178,7 +189,8 @@ class Supervisor:
             self._halt_all(_FENCED)
 
     def _look_around(self) -> None:
-        """Notice stop requests, kill orders and lost ownership of what runs here."""
+        """Notice stop requests, kill orders and lost ownership of what runs here, and what stands by in vain."""
+        self._standby.look_around()
         latest_last = sorted(self._held(), key=lambda attempt: attempt.execution.epoch)
         held = {attempt.execution.pk: attempt for attempt in latest_last}
         if not held:

@@ -13,33 +13,52 @@ from identities import queries as identity_queries
 from identities.models import Identity
 from identities.ports import Compiled
 
+_compiled: dict[str, Compiled] = {}  # slug → the bot as this process last saw it compiled
 _on_disk: dict[str, str] = {}  # slug → digest of the workspace this process last saw there
 
 
 def prompt_for(execution: Execution) -> Prompt:
-    """Return what the provider needs for this execution; its workspace is written only when the bot's texts have moved."""
+    """Return what the provider needs for this execution, with the bot's texts as they were when it was admitted, if still known."""
     identity = execution.identity
-    compiled = identity_queries.compiled(identity)
-    return Prompt(
-        execution_id=execution.pk,
-        system_prompt=compiled.system_prompt,
+    known = _compiled.get(identity.slug)
+    if known is None or known.digest != execution.versions.get("workspace"):
+        known = compiled(identity)
+    return prompt_of(
+        identity,
+        known,
         model=execution.model,
-        workspace=_workspace(identity, compiled),
-        home=Path(settings.FLEET_HOMES) / identity.slug,
         session_id=execution.session_id,
-        resume=execution.resume,
+        session_turns=execution.session_turns,
+    )
+
+
+def compiled(identity: Identity) -> Compiled:
+    """Return the bot compiled from its live texts, and remember it."""
+    found = _compiled[identity.slug] = identity_queries.compiled(identity)
+    return found
+
+
+def prompt_of(identity: Identity, texts: Compiled, *, model: str, session_id: str, session_turns: int) -> Prompt:
+    """Return the prompt of a bot for one session; its workspace is written only when the bot's texts have moved."""
+    return Prompt(
+        system_prompt=texts.system_prompt,
+        model=model,
+        workspace=_workspace(identity, texts),
+        home=Path(settings.FLEET_HOMES) / identity.slug,
+        session_id=session_id,
+        session_turns=session_turns,
         effort=identity.effort,
         max_turns=identity.max_turns,
         max_seconds=identity.max_minutes * 60,
         max_tool_calls=identity.max_tool_calls,
-        tools=compiled.tools,
+        tools=texts.tools,
     )
 
 
-def _workspace(identity: Identity, compiled: Compiled) -> Path:
+def _workspace(identity: Identity, texts: Compiled) -> Path:
     root = Path(settings.FLEET_WORKSPACES)
     path = root / identity.slug
-    if _on_disk.get(identity.slug) != compiled.digest or not path.is_dir():
-        path = identity_actions.compile_workspace(identity=identity, root=root).path
-        _on_disk[identity.slug] = compiled.digest
+    if _on_disk.get(identity.slug) != texts.digest or not path.is_dir():
+        path = identity_actions.compile_workspace(identity=identity, root=root, texts=texts).path
+        _on_disk[identity.slug] = texts.digest
     return path

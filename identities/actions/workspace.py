@@ -32,13 +32,13 @@ class WorkspaceUnusable(FleetError):
     code = "workspace_unusable"
 
 
-def compile_workspace(*, identity: Identity, root: Path) -> CompiledWorkspace:
-    """Bring `root/<slug>` up to date with the bot's live texts and return it; writes nothing when every byte is right already.
+def compile_workspace(*, identity: Identity, root: Path, texts: Compiled | None = None) -> CompiledWorkspace:
+    """Bring `root/<slug>` up to date with `texts`, else the bot's live ones, and return it; what is right already is not written.
 
     The files are CLAUDE.md, .claude/skills/<name>/SKILL.md and .fleet-digest. Each is replaced in one step, skills that are no
     longer live are removed, and the bot's own files stay. Raises WorkspaceUnusable when the directory itself is a link.
     """
-    wanted = compiled(identity)
+    wanted = texts or compiled(identity)
     path = root / wanted.slug
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)

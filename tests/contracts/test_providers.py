@@ -13,6 +13,7 @@ import pytest
 from execution.ports import (
     ExecutionProvider,
     Finished,
+    Judge,
     Notice,
     NotPrepared,
     Prompt,
@@ -99,13 +100,12 @@ def prompt(tmp_path: Path) -> Prompt:
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     return Prompt(
-        execution_id=7,
         system_prompt="You are Ada.",
         model="claude-haiku-4-5",
         workspace=workspace,
         home=tmp_path / "home",
         session_id=str(uuid.uuid4()),
-        resume=False,
+        session_turns=0,
         tools=("Bash",),
     )
 
@@ -122,8 +122,8 @@ def open_run(cast: Cast, prompt: Prompt) -> Iterator[Open]:
     """Open runs that are closed at the end, whatever happens to the test."""
     runs: list[Run] = []
 
-    def opened(*, judge=allow, **changes: object) -> Run:
-        runs.append(cast.provider.open(replace(prompt, **changes), judge=judge))
+    def opened(**changes: object) -> Run:
+        runs.append(cast.provider.open(replace(prompt, **changes)))
         return runs[-1]
 
     yield opened
@@ -136,10 +136,10 @@ def texts(*said: str) -> tuple[UserText, ...]:
     return tuple(UserText(str(uuid.uuid4()), text) for text in said)
 
 
-def events_of(run: Run, *said: str) -> list[ProviderEvent]:
+def events_of(run: Run, *said: str, judge: Judge = allow) -> list[ProviderEvent]:
     """Run one turn to its end."""
     run.prepare()
-    run.release(texts(*said))
+    run.release(texts(*said), judge=judge)
     return [event for event in run.events(timeout=0.5) if event is not None]
 
 
@@ -196,17 +196,15 @@ def test_messages_that_joined_are_answered_together(open_run: Open, cast: Cast) 
 
 def test_a_tool_runs_when_the_judge_allows_it(open_run: Open, cast: Cast) -> None:
     calls: list[ToolCall] = []
-    run = open_run(judge=lambda call: calls.append(call) or Verdict(True))
-    events = events_of(run, cast.tool)
+    events = events_of(open_run(), cast.tool, judge=lambda call: calls.append(call) or Verdict(True))
     (started,), (finished,) = only(events, ToolStarted), only(events, ToolFinished)
     assert (started.tool, started.target, finished.call_id) == ("Bash", "echo mock", started.call_id)
     assert (finished.ok, finished.summary.strip()) == (True, "mock")
-    assert [(call.tool, call.target, call.execution_id) for call in calls] == [("Bash", "echo mock", 7)]
+    assert [(call.tool, call.target) for call in calls] == [("Bash", "echo mock")]
 
 
 def test_a_tool_does_not_run_when_the_judge_refuses(open_run: Open, cast: Cast) -> None:
-    run = open_run(judge=lambda _: Verdict(False, "Not on a Sunday."))
-    events = events_of(run, cast.tool)
+    events = events_of(open_run(), cast.tool, judge=lambda _: Verdict(False, "Not on a Sunday."))
     (finished,) = only(events, ToolFinished)
     assert (finished.ok, "Not on a Sunday." in finished.summary) == (False, True)
     assert events[-1].outcome == OutcomeClass.OK
@@ -215,14 +213,14 @@ def test_a_tool_does_not_run_when_the_judge_refuses(open_run: Open, cast: Cast) 
 def test_tells_that_nothing_happens(open_run: Open, cast: Cast) -> None:
     run = open_run()
     run.prepare()
-    run.release(texts(cast.silence))
+    run.release(texts(cast.silence), judge=allow)
     assert None in (event for event in run.events(timeout=0.05))
 
 
 def test_an_interrupted_turn_ends_as_stopped(open_run: Open, cast: Cast) -> None:
     run = open_run()
     run.prepare()
-    run.release(texts(cast.silence))
+    run.release(texts(cast.silence), judge=allow)
     events = []
     for event in run.events(timeout=0.3):
         events.append(event)
@@ -234,7 +232,7 @@ def test_an_interrupted_turn_ends_as_stopped(open_run: Open, cast: Cast) -> None
 def test_a_killed_run_is_gone_and_its_events_end(open_run: Open, cast: Cast) -> None:
     run = open_run()
     facts = run.prepare()
-    run.release(texts(cast.silence))
+    run.release(texts(cast.silence), judge=allow)
     for event in run.events(timeout=0.3):
         if event is None:
             assert run.kill()
@@ -282,13 +280,13 @@ class TestSessions:
         first = open_run()
         session = events_of(first, "My name is Eva.")[-1].session_id
         first.close()
-        events = events_of(open_run(resume=True), "Who am I?")
+        events = events_of(open_run(session_turns=1), "Who am I?")
         assert events[-1].session_id == session
         assert "My name is Eva." in str(cast.model.requests[-1].messages)
         assert not only(events, Notice)
 
     def test_a_session_whose_transcript_is_gone_begins_afresh_and_says_so(self, open_run: Open, prompt: Prompt) -> None:
-        events = events_of(open_run(resume=True), "Who am I?")
+        events = events_of(open_run(session_turns=1), "Who am I?")
         (notice,) = only(events, Notice)
         assert "afresh" in notice.text
         assert (events[-1].outcome, events[-1].session_id) == (OutcomeClass.OK, prompt.session_id)

@@ -17,7 +17,7 @@ def test_the_second_turn_resumes_the_session_of_the_first(eva):
     first = answer(turn_of(say("Hello")))
     second = turn_of(say("Again"))
     assert second.session == first.session
-    assert (first.execution.resume, second.execution.resume) == (False, True)
+    assert (first.execution.session_turns, second.execution.session_turns) == (0, 1)
     assert second.execution.session_id == first.execution.session_id
 
 
@@ -61,7 +61,7 @@ def test_a_turn_that_never_began_leaves_the_summary_to_the_next(eva):
         actions.stop_turn(turn_id=say("Wait").turn_id, by=WORKER, reason="changed my mind")
         turn = turn_of(say("What is my cat called?"))
     assert "My cat is called Tom" in turn.execution.prompt[0]["text"]
-    assert not turn.execution.resume
+    assert turn.execution.session_turns == 0
 
 
 def test_new_forgets_what_was_said_and_nothing_else(eva):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from execution.ports import NotPrepared, Prompt, Verdict
+from execution.ports import NotPrepared, Prompt
 from execution.providers.claude import launch
 from execution.providers.claude.launch import Launch
 from execution.providers.claude.session import ClaudeRun
@@ -18,13 +18,12 @@ from execution.shim.handle import Nursery
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
     return Prompt(
-        execution_id=1,
         system_prompt="You are Ada.",
         model="claude-haiku-4-5",
         workspace=tmp_path,
         home=tmp_path / "home",
         session_id="7d1b8f0e-0000-4000-8000-000000000000",
-        resume=False,
+        session_turns=0,
     )
 
 
@@ -56,7 +55,7 @@ def test_sockets_fit_below_the_scratch_directory(plan: Launch) -> None:
 def test_a_run_leaves_nothing_in_the_temporary_directory(prompt: Prompt, tmp_path: Path, settings, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     settings.FLEET_CLAUDE_CLI = "/bin/true"
-    run = ClaudeRun(prompt, judge=lambda _call: Verdict(True), nursery=Nursery())
+    run = ClaudeRun(prompt, nursery=Nursery())
     with pytest.raises(NotPrepared):
         run.prepare()
     run.close()

@@ -25,7 +25,7 @@ RESET = dt.datetime(2026, 11, 22, 23, 0, tzinfo=dt.UTC)
 
 
 def hear(*messages: Any, translator: Translator | None = None) -> list[ProviderEvent]:
-    translator = translator or Translator(1)
+    translator = translator or Translator()
     return [event for message in messages for event in translator.take(message)]
 
 
@@ -77,7 +77,7 @@ def test_an_answer_without_any_text_block_is_taken_from_the_result() -> None:
 
 
 def test_the_reported_cost_of_a_resumed_session_is_not_this_turns() -> None:
-    fresh, resumed = Translator(1), Translator(1)
+    fresh, resumed = Translator(), Translator()
     resumed.resumed = True
     costs = [hear(result(), translator=each)[-1].details["reported_cost_usd"] for each in (fresh, resumed)]
     assert costs == [0.5, None]
@@ -149,7 +149,7 @@ def test_totals_of_zero_take_nothing_back() -> None:
 
 
 def test_totals_of_a_resumed_session_are_not_counted() -> None:
-    translator = Translator(1)
+    translator = Translator()
     translator.resumed = True
     outer = said("Hi", message_id="m", usage=COUNTS)
     assert used(outer, result(model_usage=TOTALS), translator=translator) == {"m": (24, 14)}

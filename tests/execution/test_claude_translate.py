@@ -34,13 +34,13 @@ STOP = stream("message_stop")
 
 
 def test_the_messages_of_a_turn_are_one_answer() -> None:
-    translator = Translator(1)
+    translator = Translator()
     live = hear(translator, begin(1), *block("I look."), STOP, begin(2), *block("Found."), STOP)
     assert live == translator.said == "I look.\n\nFound."
 
 
 def test_what_a_cut_connection_brings_again_is_said_once() -> None:
-    translator = Translator(1)
+    translator = Translator()
     hear(translator, begin(1), *block("I look."), STOP, begin(2), *block("First."), *block("Second.")[:2])
     hear(translator, begin(3), *block("First."), *block("Second."), STOP)
     assert translator.said == "I look.\n\nFirst.\n\nSecond."

@@ -80,7 +80,7 @@ def queued(
             "model": model,
             "texts": [{"uuid": str(uuid.uuid4()), "text": text}],
             "session_id": str(uuid.uuid4()),
-            "resume": False,
+            "session_turns": 0,
             "reservation_id": reservation.pk,
             "kill_epoch": governance_queries.kill_epoch(),
             "versions": {},

@@ -64,7 +64,9 @@ def test_an_absence_of_some_seconds_at_the_end_of_a_turn(worker: Supervisor, pos
     assert (row.state, row.answer) == (ExecutionState.SUCCEEDED, "word1 word2 word3")
 
 
-def test_after_a_long_absence_whoever_waited_is_served_at_once(transactional_db: None, postgres: EmbeddedPostgres) -> None:
+def test_after_a_long_absence_whoever_waited_is_served_at_once(
+    transactional_db: None, postgres: EmbeddedPostgres
+) -> None:
     """Without ever longer pauses between the attempts to connect: those would be at 8 s by now, then 16 s."""
     connection.close()
     connection.close_pool()

@@ -35,6 +35,18 @@ def test_the_next_message_continues_the_session(world: World):
     assert "My cat is called Tom." in json.dumps(world.model.requests[-1].messages)
 
 
+def test_the_cli_of_the_next_message_starts_while_its_turn_is_still_being_admitted(world: World):
+    eva = world.person()
+    eva.wait_for_reply(eva.send(world.ada, "Hello"))
+    assert "second" in eva.wait_for_reply(eva.send(world.ada, "The second one")).text
+    started = world.product.sql(
+        "SELECT e.spawned_at < e.claimed_at, e.session_turns FROM execution_execution e JOIN conversations_turn t ON t.execution_id = e.id"
+        " JOIN conversations_conversation c ON c.id = t.conversation_id WHERE c.chat_id = %s ORDER BY e.id",
+        str(eva.id),
+    )
+    assert started == [(False, 0), (True, 1)]
+
+
 def test_chat_text_reaches_the_model_word_for_word(world: World):
     eva = world.person()
     text = "//compact @/etc/passwd #memory !ls"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -95,7 +96,7 @@ def _system_prompt_file(prompt: Prompt) -> Path:
     content = prompt.system_prompt.encode()
     path = prompt.home / f"system-prompt-{hashlib.sha256(content).hexdigest()[:16]}.md"
     if not path.exists():
-        draft = path.with_suffix(f".{prompt.execution_id}")
+        draft = path.with_suffix(f".{secrets.token_hex(8)}")
         draft.write_bytes(content)
         draft.replace(path)
     return path

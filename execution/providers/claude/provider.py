@@ -8,7 +8,7 @@ from pathlib import Path
 from django.conf import settings
 
 from budgets.states import Billing
-from execution.ports import Capabilities, Judge, Prompt, Run
+from execution.ports import Capabilities, Prompt, Run
 from execution.providers.claude import launch
 from execution.shim.handle import Nursery
 from fleet.kernel import loops
@@ -47,8 +47,8 @@ class ClaudeProvider:
         loops.background("providers")
         self._nursery.prepare()
 
-    def open(self, prompt: Prompt, *, judge: Judge) -> Run:
+    def open(self, prompt: Prompt) -> Run:
         """Return a run for this prompt; starts nothing."""
         from execution.providers.claude.session import ClaudeRun
 
-        return ClaudeRun(prompt, judge=judge, nursery=self._nursery)
+        return ClaudeRun(prompt, nursery=self._nursery)

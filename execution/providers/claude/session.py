@@ -59,8 +59,9 @@ class Broken(Exception):
 class ClaudeRun:
     """One turn with the CLI. `prepare`, `release` and `events` belong to the worker's thread; the rest to any."""
 
-    def __init__(self, prompt: Prompt, *, judge: Judge, nursery: Nursery) -> None:
-        self._prompt, self._judge, self._nursery = prompt, judge, nursery
+    def __init__(self, prompt: Prompt, *, nursery: Nursery) -> None:
+        self._prompt, self._nursery = prompt, nursery
+        self._judge: Judge
         self._shim: Shim | None = None
         self._scratch: Path | None = None
         self._lock = threading.Lock()
@@ -72,7 +73,7 @@ class ClaudeRun:
         self._life: Future[None] | None = None
         self._over = False
         self._transport = ShimTransport()
-        self._translator = Translator(prompt.execution_id)
+        self._translator = Translator()
 
     # --- Before the gate -------------------------------------------------------------------------------------------------
 
@@ -110,8 +111,9 @@ class ClaudeRun:
 
     # --- The turn --------------------------------------------------------------------------------------------------------
 
-    def release(self, texts: tuple[UserText, ...]) -> None:
+    def release(self, texts: tuple[UserText, ...], *, judge: Judge) -> None:
         """Hand over the prompt."""
+        self._judge = judge
         self._texts.set_result(texts)
 
     def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
@@ -215,7 +217,7 @@ class ClaudeRun:
 
     async def _ask(self, call: Any, call_id: str | None, _context: HookContext) -> SyncHookJSONOutput:
         """PreToolUse: every call, whatever the CLI itself would have allowed."""
-        tool_call = ToolCall(self._prompt.execution_id, call_id or "", call["tool_name"], call["tool_input"])
+        tool_call = ToolCall(call_id or "", call["tool_name"], call["tool_input"])
         verdict = await asyncio.to_thread(self._judge, tool_call)
         return {
             "hookSpecificOutput": {
@@ -238,7 +240,7 @@ class ClaudeRun:
 
     def _broken(self, what: str, stderr: str = "") -> Finished:
         status = self._shim.exit_status if self._shim else None
-        log.warning("claude.broken", execution=self._prompt.execution_id, what=what, stderr=stderr, exit_status=status)
+        log.warning("claude.broken", session=self._prompt.session_id, what=what, stderr=stderr, exit_status=status)
         return Finished(
             OutcomeClass.ERROR,
             text=self._translator.said,

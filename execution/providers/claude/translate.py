@@ -42,8 +42,7 @@ _BETWEEN_TEXTS = "\n\n"
 class Translator:
     """Turns the messages of one turn into events and remembers what the last one needs."""
 
-    def __init__(self, execution_id: int) -> None:
-        self._execution_id = execution_id
+    def __init__(self) -> None:
         self.resumed = False
         self._counting = Counting()
         self._texts: list[str] = []  # the text blocks that are complete; only these are the answer
@@ -114,7 +113,7 @@ class Translator:
             return
         for block in message.content:
             if isinstance(block, ToolUseBlock):
-                call = ToolCall(self._execution_id, block.id, block.name, block.input)
+                call = ToolCall(block.id, block.name, block.input)
                 yield ToolStarted(call.call_id, call.tool, call.target)
             elif isinstance(block, TextBlock) and message.parent_tool_use_id is None:
                 yield from self._complete(block.text)

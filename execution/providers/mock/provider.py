@@ -28,26 +28,26 @@ class MockProvider:
     def warm_up(self) -> None:
         """There is nothing to warm up."""
 
-    def open(self, prompt: Prompt, *, judge: Judge) -> MockRun:
+    def open(self, prompt: Prompt) -> MockRun:
         """Return a run for this prompt."""
-        return MockRun(prompt, judge)
+        return MockRun(prompt)
 
 
 class MockRun:
     """One scripted turn."""
 
-    def __init__(self, prompt: Prompt, judge: Judge) -> None:
+    def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
-        self._judge = judge
+        self._judge: Judge
         self._texts: tuple[UserText, ...] = ()
         self._stopping = threading.Event()
 
     def prepare(self) -> None:
         """There is no process."""
 
-    def release(self, texts: tuple[UserText, ...]) -> None:
+    def release(self, texts: tuple[UserText, ...], *, judge: Judge) -> None:
         """Take what was asked."""
-        self._texts = texts
+        self._texts, self._judge = texts, judge
 
     def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
         """Yield the script's events at its pace, None whenever `timeout` seconds pass without one."""

@@ -72,7 +72,7 @@ def play(prompt: Prompt, texts: tuple[UserText, ...], judge: Judge) -> Iterator[
     yield 0.0, _usage(prompt, texts, answer="")
     yield request.seconds("slow"), None
     if "tool" in request.directives:
-        yield from _tool(prompt, request, judge)
+        yield from _tool(texts, request, judge)
     if "hang" in request.directives:
         yield FOR_EVER, None
     if "fail" in request.directives:
@@ -85,10 +85,10 @@ def play(prompt: Prompt, texts: tuple[UserText, ...], judge: Judge) -> Iterator[
     yield 0.0, Finished(OutcomeClass.OK, text=answer, session_id=prompt.session_id)
 
 
-def _tool(prompt: Prompt, request: Request, judge: Judge) -> Iterator[Step]:
+def _tool(texts: tuple[UserText, ...], request: Request, judge: Judge) -> Iterator[Step]:
     """Ask to use a tool, as a model would; nothing is run."""
     name = request.directives["tool"] or "Bash"
-    call = ToolCall(prompt.execution_id, f"mock-call-{prompt.execution_id}", name, {"command": "echo mock"})
+    call = ToolCall(f"mock-call-{texts[-1].uuid}", name, {"command": "echo mock"})
     yield 0.0, ToolStarted(call.call_id, name, "echo mock")
     verdict = judge(call)
     summary = "mock" if verdict.allow else verdict.reason
@@ -116,7 +116,7 @@ def _usage(prompt: Prompt, texts: tuple[UserText, ...], answer: str) -> UsageRep
     asked = len(prompt.system_prompt) + sum(len(text.text) for text in texts)
     return UsageReported(
         Usage(
-            message_id=f"mock-{prompt.execution_id}",
+            message_id=f"mock-{texts[-1].uuid}",
             model=MODEL,
             input_uncached=asked // _CHARACTERS_PER_TOKEN,
             output=len(answer) // _CHARACTERS_PER_TOKEN,
