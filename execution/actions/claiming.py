@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any
 
 from django.db import transaction
 from django.db.models import F
@@ -20,7 +19,7 @@ from execution.models import Execution, ExecutionQuerySet
 from execution.policies import check_not_held_back
 from execution.ports import ProcessFacts, UserText
 from execution.states import LEASED, ExecutionState, OutcomeClass, SpendStage
-from fleet.kernel import clock, journal, live
+from fleet.kernel import journal, live
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Fenced, Refused
 from identities.models import Identity
@@ -43,7 +42,8 @@ _OPEN = """
     UPDATE execution_execution
     SET state = 'running', spend_stage = 'released', released_at = statement_timestamp(),
         lease_until = statement_timestamp() + %(lease)s::interval, pid = %(pid)s, pid_started_at = %(pid_started_at)s,
-        host = %(host)s, boot_id = %(boot_id)s, spawned_at = statement_timestamp() - %(spawned_ago)s::interval
+        host = %(host)s, boot_id = %(boot_id)s, spawned_at = statement_timestamp() - %(spawned_ago)s::interval,
+        ready_at = statement_timestamp() - %(ready_ago)s::interval
     WHERE id = %(id)s AND epoch = %(epoch)s AND owner_id = %(worker)s AND state = 'starting' AND stop_requested_at IS NULL
         AND kill_epoch = COALESCE((SELECT value FROM governance_killepoch), 0)
     RETURNING *
@@ -104,19 +104,24 @@ def held_back(refusal: Refused) -> Ending:
 
 @transaction.atomic
 def release(
-    *, execution: Execution, process: ProcessFacts | None, by: Actor, spawned_ago: dt.timedelta = dt.timedelta()
+    *,
+    execution: Execution,
+    process: ProcessFacts | None,
+    by: Actor,
+    spawned_ago: dt.timedelta = dt.timedelta(),
+    ready_ago: dt.timedelta = dt.timedelta(),
 ) -> tuple[UserText, ...]:
     """Open the spend gate: commit "running, this process", and return the texts, as they are at this moment.
 
-    `spawned_ago` says how long the process has been there. May be repeated after a commit whose reply was lost. Raises Refused
+    `spawned_ago` and `ready_ago` say how long the process has been there, and ready. May be repeated after a commit whose reply was lost. Raises Refused
     (code `stopped` or `killed`) when it must not begin any more, Fenced when another worker owns it.
     """
-    opened = _open(execution, process, spawned_ago)
+    opened = _open(execution, process, spawned_ago, ready_ago)
     if not opened:
         row = _still_allowed(execution, Execution.objects.owned(execution))
         if row.spend_stage == SpendStage.RELEASED:
             return _texts(row)
-        opened = _open(execution, process, spawned_ago)
+        opened = _open(execution, process, spawned_ago, ready_ago)
     if not opened:
         raise Fenced(f"Execution {execution.pk} moved on while its gate was opened.")
     (row,) = opened
@@ -132,7 +137,9 @@ def release(
     return _texts(row)
 
 
-def _open(execution: Execution, process: ProcessFacts | None, spawned_ago: dt.timedelta) -> list[Execution]:
+def _open(
+    execution: Execution, process: ProcessFacts | None, spawned_ago: dt.timedelta, ready_ago: dt.timedelta
+) -> list[Execution]:
     values = {
         "id": execution.pk,
         "epoch": execution.epoch,
@@ -143,6 +150,7 @@ def _open(execution: Execution, process: ProcessFacts | None, spawned_ago: dt.ti
         "host": process.host if process else "",
         "boot_id": process.boot_id if process else "",
         "spawned_ago": spawned_ago if process else None,
+        "ready_ago": ready_ago if process else None,
     }
     return list(Execution.objects.raw(_OPEN, values))
 

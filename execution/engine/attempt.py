@@ -19,13 +19,13 @@ from execution.actions.recording import Line
 from execution.engine import workspace
 from execution.engine.gatekeeper import Gatekeeper
 from execution.engine.halts import GRACE_SECONDS, Halt, Limits
-from execution.engine.standby import Standby
+from execution.engine.standby import Ready, Standby, bring_to_the_gate
 from execution.engine.transcript import COALESCE_SECONDS, Transcript, clean
 from execution.models import Execution
 from execution.ports import Finished, NotPrepared, ProcessFacts, Run, Usage
 from execution.providers import registry
 from execution.states import EventKind, ExecutionState, OutcomeClass
-from fleet.kernel import database
+from fleet.kernel import clock, database
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Fenced, Refused
 
@@ -52,6 +52,7 @@ class Attempt:
         self._fenced = False
         self._released = False
         self.is_closing = False
+        self._ended_at = 0.0
         self._sequence = 1
         self._cost: dict[str, Any] = {}
         self._transcript = Transcript(write=self._write, meter=self._meter)
@@ -106,9 +107,10 @@ class Attempt:
         if self.execution.attempt > 1:
             self._sequence = actions.next_sequence(self.execution)
         prompt = workspace.prompt_for(self.execution)
-        run, process, began = self._at_the_gate(prompt)
+        gate = self._at_the_gate(prompt)
+        run, process = gate.run, gate.process.result()
         self._check_not_halted()
-        texts = self._survive(partial(self._release, process, began))
+        texts = self._survive(partial(self._release, gate, process))
         self._limits = Limits(
             seconds=prompt.max_seconds, tool_calls=prompt.max_tool_calls, stall_seconds=settings.FLEET_STALL_SECONDS
         )
@@ -118,18 +120,18 @@ class Attempt:
         run.release(texts, judge=gatekeeper.judge)
         return run
 
-    def _at_the_gate(self, prompt: ports.Prompt) -> tuple[Run, ProcessFacts | None, float]:
-        """Return a run that waits for its prompt, its process, and since when it is there: one that stands by, or a new one."""
-        ready = self._standby.take(prompt)
-        if ready is not None:
-            self._own(ready.run)
-            try:
-                return ready.run, ready.process.result(), ready.began
-            except NotPrepared:
-                self._let_go()
-        run, began = self._provider.open(prompt), time.monotonic()
-        self._own(run)
-        return run, run.prepare(), began
+    def _at_the_gate(self, prompt: ports.Prompt) -> Ready:
+        """Return a process that waits for its prompt: the one that stands by for it, or a new one."""
+        standing = self._standby.take(prompt)
+        if standing is not None:
+            self._own(standing.run)
+            if standing.process.exception() is None:
+                return standing
+            self._let_go()
+        fresh = Ready(prompt, self._provider.open(prompt), self.execution.identity.slug, self.execution.conversation_id)
+        self._own(fresh.run)
+        bring_to_the_gate(fresh)
+        return fresh
 
     def _own(self, run: Run) -> None:
         with self._halt_lock:
@@ -143,9 +145,14 @@ class Attempt:
         if halt:
             raise NotPrepared(Finished(halt.outcome, sentence=halt.sentence))
 
-    def _release(self, process: ProcessFacts | None, began: float) -> tuple[ports.UserText, ...]:
-        spawned_ago = dt.timedelta(seconds=time.monotonic() - began)
-        return actions.release(execution=self.execution, process=process, spawned_ago=spawned_ago, by=self._by)
+    def _release(self, gate: Ready, process: ProcessFacts | None) -> tuple[ports.UserText, ...]:
+        return actions.release(
+            execution=self.execution,
+            process=process,
+            spawned_ago=_ago(gate.began),
+            ready_ago=_ago(gate.ready),
+            by=self._by,
+        )
 
     def _follow(self, run: Run) -> Finished:
         """Take the provider's events until it finishes; what a killed one had still to say is not waited for."""
@@ -155,6 +162,7 @@ class Attempt:
             else:
                 self._take(event)
             if isinstance(event, Finished):
+                self._ended_at = time.monotonic()
                 return event
             self._watch_limits()
             if self._halt and self._halt.at_once:
@@ -254,6 +262,7 @@ class Attempt:
             fields={
                 **self._transcript.tokens(),
                 **self._cost,
+                "provider_ended_at": clock.db_now(-_ago(self._ended_at)) if self._ended_at else None,
                 "tool_calls": self._limits.called if self._released else 0,
                 "provider_version": self._transcript.version,
                 "session_id": finished.session_id or self._transcript.session_id or self.execution.session_id,
@@ -278,6 +287,11 @@ class Attempt:
             return True
         self._run.close()
         return self._run.kill()
+
+
+def _ago(moment: float) -> dt.timedelta:
+    """Return how long ago a moment of time.monotonic() was."""
+    return dt.timedelta(seconds=time.monotonic() - moment)
 
 
 def _state_of(outcome: OutcomeClass, *, gone: bool) -> ExecutionState:

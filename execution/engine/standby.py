@@ -15,9 +15,8 @@ import structlog
 from django.db import connection
 
 from execution.engine import workspace
-from execution.ports import Finished, NotPrepared, ProcessFacts, Prompt, Run
+from execution.ports import ProcessFacts, Prompt, Run
 from execution.providers import registry
-from execution.states import OutcomeClass
 from fleet.kernel.exceptions import FleetError
 from governance import policies as governance_policies
 from identities import policies as identity_policies
@@ -41,13 +40,14 @@ class Expected:
 
 @dataclass(eq=False, slots=True)
 class Ready:
-    """A run whose process has been started; `process` is done when it waits for its prompt."""
+    """A run whose process has been started at `began` (monotonic); `process` is done when it waits for its prompt, since `ready`."""
 
     prompt: Prompt
     run: Run
     identity_slug: str
-    conversation_id: int
+    conversation_id: int | None
     began: float = field(default_factory=time.monotonic)
+    ready: float = 0.0
     process: Future[ProcessFacts | None] = field(default_factory=Future)
 
 
@@ -70,7 +70,7 @@ class Standby:
         finally:
             connection.close()
         if ready is not None:
-            _prepare(ready)
+            bring_to_the_gate(ready)
 
     def _open(self, turn: Expected) -> Ready | None:
         provider = registry.get(turn.provider)
@@ -124,15 +124,13 @@ class Standby:
         _end(ready)
 
 
-def _prepare(ready: Ready) -> None:
-    """Bring the process to the spend gate. What goes wrong is told to whoever takes it."""
+def bring_to_the_gate(ready: Ready) -> None:
+    """Start the process and wait until it is ready. What goes wrong is raised to whoever asks for `ready.process`."""
     try:
-        ready.process.set_result(ready.run.prepare())
-    except NotPrepared as failure:
-        ready.process.set_exception(failure)
+        process, ready.ready = ready.run.prepare(), time.monotonic()
+        ready.process.set_result(process)
     except Exception as error:
-        log.exception("standby.fault", conversation=ready.conversation_id)
-        ready.process.set_exception(NotPrepared(Finished(OutcomeClass.ERROR, sentence=str(error))))
+        ready.process.set_exception(error)
 
 
 def _is_killed(ready: Ready) -> bool:
