@@ -89,8 +89,7 @@ def close(
         lease_until=None,
         process_gone_at=clock.db_now() if ending.gone else None,
         spend_stage=_final_stage(ending.state),
-        first_event_at=_first_event(),
-        first_text_at=_first_event(kind=EventKind.TEXT),
+        **_first_events(ending),
         **ending.fields,
     )
     if not closed:
@@ -107,6 +106,13 @@ def _final_stage(state: ExecutionState) -> Case | Value:
     """Nothing is owed for what was never released; what was lost after its release is unknown, never guessed."""
     after_release = SpendStage.UNKNOWN if state == ExecutionState.LOST else SpendStage.SETTLED
     return Case(When(spend_stage=SpendStage.RELEASED, then=Value(after_release)), default=Value(SpendStage.NONE))
+
+
+def _first_events(ending: Ending) -> dict[str, Any]:
+    """Return the moments of the first event and the first text, unless the worker noted them itself."""
+    if "first_event_at" in ending.fields:
+        return {}
+    return {"first_event_at": _first_event(), "first_text_at": _first_event(kind=EventKind.TEXT)}
 
 
 def _first_event(**filters: Any) -> Subquery:

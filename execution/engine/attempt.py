@@ -262,6 +262,8 @@ class Attempt:
             fields={
                 **self._transcript.tokens(),
                 **self._cost,
+                "first_event_at": self._transcript.first_event_at,
+                "first_text_at": self._transcript.first_text_at,
                 "provider_ended_at": clock.db_now(-_ago(self._ended_at)) if self._ended_at else None,
                 "tool_calls": self._limits.called if self._released else 0,
                 "provider_version": self._transcript.version,

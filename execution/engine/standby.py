@@ -81,7 +81,7 @@ class Standby:
         governance_policies.check_not_killed(identity_slug=identity.slug, conversation_id=turn.conversation_id)
         prompt = workspace.prompt_of(
             identity,
-            workspace.compiled(identity),
+            workspace.last_known(identity),  # should it have changed, the turn will not fit and starts a process of its own
             model=turn.model,
             session_id=turn.session_id,
             session_turns=turn.session_turns,

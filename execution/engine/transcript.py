@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from execution import ports
 from execution.actions.recording import Line
 from execution.ports import ProviderEvent, Usage
 from execution.states import EventKind
+from fleet.kernel import clock
 
 COALESCE_SECONDS = 0.06
 METER_SECONDS = 0.5
@@ -39,6 +41,8 @@ class Transcript:
         self._complete = False
         self.version = ""
         self.session_id = ""
+        self.first_event_at: dt.datetime | None = None
+        self.first_text_at: dt.datetime | None = None
 
     @property
     def text(self) -> str:
@@ -55,7 +59,9 @@ class Transcript:
 
     def take(self, event: ProviderEvent) -> None:
         """Note one event and write what is due."""
+        self.first_event_at = self.first_event_at or clock.now()
         if isinstance(event, ports.TextDelta):
+            self.first_text_at = self.first_text_at or clock.now()
             text = clean(event.text)
             self._text.append(text)
             self._said.append(text)

@@ -20,20 +20,24 @@ _on_disk: dict[str, str] = {}  # slug → digest of the workspace this process l
 def prompt_for(execution: Execution) -> Prompt:
     """Return what the provider needs for this execution, with the bot's texts as they were when it was admitted, if still known."""
     identity = execution.identity
-    known = _compiled.get(identity.slug)
-    if known is None or known.digest != execution.versions.get("workspace"):
-        known = compiled(identity)
+    texts = last_known(identity)
+    if texts.digest != execution.versions.get("workspace"):
+        texts = _compile(identity)
     return prompt_of(
         identity,
-        known,
+        texts,
         model=execution.model,
         session_id=execution.session_id,
         session_turns=execution.session_turns,
     )
 
 
-def compiled(identity: Identity) -> Compiled:
-    """Return the bot compiled from its live texts, and remember it."""
+def last_known(identity: Identity) -> Compiled:
+    """Return the bot as this process last saw it compiled: it may have changed since."""
+    return _compiled.get(identity.slug) or _compile(identity)
+
+
+def _compile(identity: Identity) -> Compiled:
     found = _compiled[identity.slug] = identity_queries.compiled(identity)
     return found
 

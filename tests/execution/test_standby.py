@@ -100,7 +100,7 @@ def stand_by(pool: Standby, turn: Expected) -> None:
 
 def prompt_of(bot: Identity, **changes: object) -> Prompt:
     """What an execution of this session will ask for."""
-    texts = workspace.compiled(bot)
+    texts = workspace.last_known(bot)
     return replace(workspace.prompt_of(bot, texts, model="mock-1", session_id="s-1", session_turns=3), **changes)
 
 
