@@ -5,6 +5,8 @@ Admission takes as long as a tenth of a CLI's start. A worker that hears of the 
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import connection
 
 from conversations.actions.sessions import FAILURE_LIMIT, IDLE_LIMIT
@@ -34,7 +36,7 @@ _PROBABLE = """
 
 def expect(inbound_id: int) -> None:
     """Announce the turn that this message will probably start, if it is one that a process can be started for."""
-    facts = {"inbound": inbound_id, "failures": FAILURE_LIMIT, "idle": IDLE_LIMIT, "live": list(TURN.live)}
+    facts: dict[str, Any] = {"inbound": inbound_id, "failures": FAILURE_LIMIT, "idle": IDLE_LIMIT, "live": list(TURN.live)}
     with connection.cursor() as cursor:
         cursor.execute(_PROBABLE, facts)
         row = cursor.fetchone()

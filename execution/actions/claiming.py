@@ -113,8 +113,8 @@ def release(
 ) -> tuple[UserText, ...]:
     """Open the spend gate: commit "running, this process", and return the texts, as they are at this moment.
 
-    `spawned_ago` and `ready_ago` say how long the process has been there, and ready. May be repeated after a commit whose reply was lost. Raises Refused
-    (code `stopped` or `killed`) when it must not begin any more, Fenced when another worker owns it.
+    `spawned_ago` and `ready_ago` say how long the process has been there, and ready. May be repeated after a commit whose reply
+    was lost. Raises Refused (code `stopped` or `killed`) when it must not begin any more, Fenced when another worker owns it.
     """
     opened = _open(execution, process, spawned_ago, ready_ago)
     if not opened:

@@ -79,9 +79,10 @@ class Standby:
         identity = Identity.objects.get(pk=turn.identity_id)
         identity_policies.check_takes_messages(identity)
         governance_policies.check_not_killed(identity_slug=identity.slug, conversation_id=turn.conversation_id)
+        texts = workspace.last_known(identity)  # should they have changed, the turn starts a process of its own
         prompt = workspace.prompt_of(
             identity,
-            workspace.last_known(identity),  # should it have changed, the turn will not fit and starts a process of its own
+            texts,
             model=turn.model,
             session_id=turn.session_id,
             session_turns=turn.session_turns,

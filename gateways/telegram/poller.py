@@ -28,6 +28,7 @@ BY = Actor.system("gateway:telegram")
 # Longer than a long poll: two pollers that both came back sooner would throw each other out for ever.
 CONFLICT_SECONDS = POLL_SECONDS + 5
 LONGEST_PAUSE = 30.0
+SHORTEST_POLL = 0.25  # some servers do not hold a poll open; without a pause one would ask them as fast as they answer
 _TELL_AFTER_FAILURES = 3
 _MOST_TRIES = 3
 
@@ -110,9 +111,12 @@ class Poller:
     async def _step(self) -> None:
         if not self.line.username:
             await self._introduce()
+        asked_at = time.monotonic()
         updates = await self.line.bot.fetch(offset=self._offset)
         self._offset = None
         self._polled(self.line.key)
+        if not updates and time.monotonic() - asked_at < SHORTEST_POLL:
+            await asyncio.sleep(SHORTEST_POLL)
         for raw in updates:
             await self._take(raw)
             self._offset = int(raw["update_id"]) + 1
