@@ -152,7 +152,7 @@ def open_books(reservation: Reservation, moments: Iterable[dt.datetime] = ()) ->
     The reservation must be locked. The last of the moments is the present; without any, only the legs' own windows are locked.
     """
     moments = set(moments)
-    legs = list(reservation.legs.select_related("window"))
+    legs = list(reservation.legs.select_related("window") if moments else reservation.legs.all())
     ids = {leg.window_id for leg in legs}
     for moment in moments:
         if outside := [leg.budget_id for leg in legs if not leg.window.contains(moment)]:

@@ -34,7 +34,7 @@ def release(*, reservation_id: int, by: Actor) -> Reservation:
     return _end(reservation_id, ReservationState.RELEASED, events.RESERVATION_RELEASED, by)
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def _end(reservation_id: int, to: ReservationState, event: str, by: Actor) -> Reservation:
     row = locked_reservation(reservation_id)
     if not row.is_live:

@@ -36,7 +36,12 @@ _PROBABLE = """
 
 def expect(inbound_id: int) -> None:
     """Announce the turn that this message will probably start, if it is one that a process can be started for."""
-    facts: dict[str, Any] = {"inbound": inbound_id, "failures": FAILURE_LIMIT, "idle": IDLE_LIMIT, "live": list(TURN.live)}
+    facts: dict[str, Any] = {
+        "inbound": inbound_id,
+        "failures": FAILURE_LIMIT,
+        "idle": IDLE_LIMIT,
+        "live": list(TURN.live),
+    }
     with connection.cursor() as cursor:
         cursor.execute(_PROBABLE, facts)
         row = cursor.fetchone()

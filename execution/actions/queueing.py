@@ -22,7 +22,7 @@ from identities.models import Identity
 WORKERS = "workers"  # the live topic to which every worker listens
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def queue(
     *,
     origin_kind: str,

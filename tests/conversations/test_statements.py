@@ -55,7 +55,7 @@ def test_intake_and_admission(eva) -> None:
     received = actions.receive(scenes.message("And now?"), by=GATEWAY)
     with counted() as sent:
         actions.process(received.inbound_id)
-    assert len(sent) == 33
+    assert len(sent) == 31
 
 
 def test_claim_prompt_and_release(eva) -> None:
@@ -87,7 +87,7 @@ def test_the_end_and_the_delivery(eva) -> None:
     ending = Ending(ExecutionState.SUCCEEDED, OutcomeClass.OK, answer="Good day.", gone=False)
     with counted() as sent:
         execution_actions.finish(execution=execution, ending=ending, by=WORKER, first_sequence=1)
-    assert len(sent) == 19
+    assert len(sent) == 17
     (first,) = actions.claim_deliveries(["telegram:ada"])
     actions.delivered(delivery_id=first.pk, receipts=["1"], by=GATEWAY)
     with counted() as sent:
