@@ -64,10 +64,22 @@ class Shim:
     def _pipes(self) -> list[IO[bytes]]:
         return [file for file in (self._process.stdin, self._process.stdout, self._process.stderr) if file is not None]
 
-    def start(self, argv: Sequence[str], *, environment: Mapping[str, str], cwd: Path) -> ProcessFacts:
-        """Start the CLI and return the shim as the process that stands for its whole tree. Raises OSError when it cannot start."""
-        variables = [f"{name}={value}" for name, value in {**environment, MARKER: self.marker}.items()]
-        frame = b"\0".join(os.fsencode(field) for field in (str(cwd), str(len(argv)), *argv, *variables))
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        cwd: Path,
+        secrets: Mapping[str, str] | None = None,
+    ) -> ProcessFacts:
+        """Start the CLI and return the shim as the process that stands for its whole tree. Raises OSError when it cannot start.
+
+        `secrets` are handed over in pipes: the CLI finds a descriptor's number in the variable, never the secret itself.
+        """
+        hidden = _pairs(secrets or {})
+        variables = _pairs({**environment, MARKER: self.marker})
+        fields = (str(cwd), str(len(argv)), *argv, str(len(hidden)), *hidden, *variables)
+        frame = b"\0".join(os.fsencode(field) for field in fields)
         self._control.sendall(len(frame).to_bytes(8, "big") + frame)
         answer = self._hear(("started", "failed"), START_SECONDS)
         if answer is None:
@@ -146,6 +158,10 @@ class Shim:
                 return False
             time.sleep(0.01)
         return True
+
+
+def _pairs(variables: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in variables.items()]
 
 
 def _taken(file: IO[bytes]) -> int:

@@ -2,9 +2,12 @@
 
 Its stdin, stdout and stderr are the CLI's and are handed on. The file descriptor it is given is a socket to the worker:
 
-    worker → shim   one frame (length, NUL-separated): cwd, number of arguments, arguments…, NAME=value…
-                    then lines: `stop <grace seconds>`
+    worker → shim   one frame (length, NUL-separated): cwd, number of arguments, arguments…, number of secrets, NAME=secret…,
+                    NAME=value…; then lines: `stop <grace seconds>`
     shim → worker   lines: `started <pid>`, `exited <status>`, `gone`; `failed <errno>` when the CLI cannot be started
+
+A secret reaches the CLI through a pipe that nobody else inherits: NAME holds the number of the end to read. A variable would stay
+readable in /proc for as long as the CLI lives; a pipe that was read to its end is empty.
 
 It is a child subreaper, so that every descendant that loses its parent becomes its own child: when the kernel says that it has no
 child left, the whole tree is gone, whatever the tree did with sessions and process groups. The worker's death shows at once as the
@@ -18,8 +21,9 @@ import sys
 import time
 
 CONTROL = int(sys.argv[1])
-TERM, KILL = 15, 9  # importing signal, contextlib or subprocess would double the time to start
+TERM, KILL, E2BIG = 15, 9, 7  # importing signal, errno, contextlib or subprocess would double the time to start
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
+SMALLEST_PIPE = 4096  # what a pipe holds even for a user who has too many of them
 LAST_GRACE_SECONDS = 0.5  # when nobody is left to ask for more
 
 _prctl = ctypes.CDLL(None).prctl
@@ -42,13 +46,24 @@ def main() -> None:
     say("gone")
 
 
-def receive_start() -> tuple[bytes, list[bytes], dict[bytes, bytes]]:
+def receive_start() -> tuple[bytes, list[bytes], dict[bytes, bytes], dict[bytes, bytes]]:
     """Read what to start. Nothing of it was ever in our own arguments or environment."""
     length = int.from_bytes(receive_exactly(8), "big")
-    cwd, count, *rest = receive_exactly(length).split(b"\0")
-    arguments = rest[: int(count)]
-    pairs = (entry.partition(b"=") for entry in rest[int(count) :])
-    return cwd, arguments, {name: value for name, _, value in pairs}
+    cwd, *rest = receive_exactly(length).split(b"\0")
+    arguments, rest = counted(rest)
+    secrets, variables = counted(rest)
+    return cwd, arguments, pairs(secrets), pairs(variables)
+
+
+def counted(fields: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Split off the list whose length comes first."""
+    end = 1 + int(fields[0])
+    return fields[1:end], fields[end:]
+
+
+def pairs(entries: list[bytes]) -> dict[bytes, bytes]:
+    """Read NAME=value."""
+    return {name: value for name, _, value in (entry.partition(b"=") for entry in entries)}
 
 
 def receive_exactly(count: int) -> bytes:
@@ -62,9 +77,11 @@ def receive_exactly(count: int) -> bytes:
     return received
 
 
-def start(cwd: bytes, argv: list[bytes], environment: dict[bytes, bytes]) -> int:
+def start(cwd: bytes, argv: list[bytes], secrets: dict[bytes, bytes], environment: dict[bytes, bytes]) -> int:
     """Start the CLI in a session of its own; it dies with us even if we are killed. Raises OSError as exec does."""
     report, reported = os.pipe()
+    readable = {name: pipe_with(secret) for name, secret in secrets.items()}
+    environment = environment | {name: b"%d" % end for name, end in readable.items()}
     pid = os.fork()
     if pid == 0:
         try:
@@ -72,18 +89,31 @@ def start(cwd: bytes, argv: list[bytes], environment: dict[bytes, bytes]) -> int
             _prctl(PR_SET_PDEATHSIG, KILL)
             os.chdir(cwd)
             os.close(CONTROL)
+            for end in readable.values():
+                os.set_inheritable(end, True)  # here, after the fork: only this program gets it
             os.execve(argv[0], argv, environment)  # noqa: S606 - no shell
         except OSError as error:
             os.write(reported, str(error.errno).encode())
         finally:
             os._exit(127)
-    os.close(reported)  # the other end closes itself when the exec succeeds
+    for end in (reported, *readable.values()):
+        os.close(end)  # the other end of the report closes itself when the exec succeeds
     trouble = os.read(report, 16)
     os.close(report)
     if trouble:
         os.waitpid(pid, 0)
         raise OSError(int(trouble), os.strerror(int(trouble)))
     return pid
+
+
+def pipe_with(secret: bytes) -> int:
+    """Return the end to read of a pipe that holds the secret and then ends."""
+    if len(secret) > SMALLEST_PIPE:
+        raise OSError(E2BIG, "secret too long")  # writing would wait for a reader that is not there yet
+    reading, writing = os.pipe()
+    os.write(writing, secret)
+    os.close(writing)
+    return reading
 
 
 def let_go_of_streams() -> None:

@@ -6,6 +6,7 @@ tests/emulators/README.md.
 
 import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,18 +176,36 @@ async def test_a_resumed_session_keeps_its_first_system_prompt_unless_told_other
     ]
 
 
-async def test_a_key_given_by_descriptor_is_hidden_from_tools(model: ModelEmulator, place: dict[str, Any]) -> None:
-    model.call_tool("look", "Bash", {"command": "env", "description": "look"}, then="done")
+@pytest.fixture
+def key_pipe() -> Iterator[int]:
+    """The end to read of a pipe that holds a key and then ends."""
     reading, writing = os.pipe()
     os.write(writing, b"sk-by-descriptor")
     os.close(writing)
-    hidden = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR": str(reading)}
-    allowed = place | {"arguments": [*TOOLS, "--allowedTools", "Bash"]}
-    await bare_turn("look", variables=hidden, pass_fds=[reading], **allowed)
+    yield reading
     os.close(reading)
-    assert model.requests[0].headers["x-api-key"] == "sk-by-descriptor"
-    assert "ANTHROPIC_BASE_URL" in str(model.requests[1].tool_results)
-    assert "sk-by-descriptor" not in str(model.requests[1].tool_results)
+
+
+async def test_a_key_given_by_descriptor_is_hidden_from_tools(
+    model: ModelEmulator, place: dict[str, Any], key_pipe: int
+) -> None:
+    look = f"env; ls /proc/self/fd; cat /proc/$PPID/environ /proc/$PPID/fd/{key_pipe} <&{key_pipe}"
+    model.call_tool("look", "Bash", {"command": look, "description": "look"}, then="done")
+    model.call_tool(
+        "env", "Bash", {"command": f"env; cat /proc/$PPID/fd/{key_pipe}", "description": "env"}, then="done"
+    )
+    allowed = place | {"arguments": [*TOOLS, "--allowedTools", "Bash"]}
+    variables = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR": str(key_pipe)}
+    async with BareCli(variables=variables, pass_fds=[key_pipe], **allowed) as cli:
+        assert os.read(key_pipe, 100) == b"", "it reads the key when it starts, before anything else runs"
+        await cli.turn("look")
+        await cli.turn("env")
+    assert {request.headers["x-api-key"] for request in model.requests} == {"sk-by-descriptor"}
+    assert f"{key_pipe}: Bad file descriptor" in str(model.requests[1].tool_results), "it hands the pipe down"
+    said = str(model.requests[3].tool_results)
+    assert "ANTHROPIC_BASE_URL" in said
+    assert "sk-by-descriptor" not in said and "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR" not in said
+    assert not [path for path in place["home"].rglob("*") if path.is_file() and b"sk-by-desc" in path.read_bytes()]
 
 
 async def test_what_nobody_allowed_is_denied_and_reported(model: ModelEmulator, place: dict[str, Any]) -> None:

@@ -46,6 +46,18 @@ def test_a_resumed_session_gets_the_present_wording(plan: Launch) -> None:
     assert plan.argv[plan.argv.index("--system-prompt-snapshot") + 1] == "off"
 
 
+def test_the_key_is_no_variable_and_no_argument(prompt: Prompt, settings) -> None:
+    settings.ANTHROPIC_API_KEY = "sk-ant-canary"
+    plan = launch.prepare(prompt)
+    shutil.rmtree(plan.scratch)
+    assert "sk-ant-canary" in plan.secrets.values()
+    assert "sk-ant-canary" not in str(plan.environment) + str(plan.argv) + repr(plan)
+
+
+def test_a_login_needs_no_key(plan: Launch) -> None:
+    assert plan.secrets == {}
+
+
 def test_sockets_fit_below_the_scratch_directory(plan: Launch) -> None:
     assert plan.environment["CLAUDE_CODE_TMPDIR"] == str(plan.scratch)
     assert len(f"{plan.scratch}/cc-socks/4194304.sock") <= 107

@@ -37,6 +37,12 @@ def shell(shim: Shim, script: str, tmp_path: Path) -> int:
     return stdout
 
 
+def read_all(descriptor: int) -> str:
+    """Read to the end."""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read().decode()
+
+
 def family(shim: Shim) -> list[int]:
     return processes.marked(MARKER, shim.marker)
 
@@ -52,13 +58,10 @@ def test_hands_the_streams_on_and_reports_the_end(shim: Shim, tmp_path: Path) ->
 
 def test_gives_the_cli_this_environment_and_directory_and_no_more(shim: Shim, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
-    stdout = shell(shim, "env; pwd", tmp_path)
-    said = b""
-    while piece := os.read(stdout, 4096):
-        said += piece
-    names = {line.split("=")[0] for line in said.decode().splitlines() if "=" in line}
+    said = read_all(shell(shim, "env; pwd", tmp_path))
+    names = {line.split("=")[0] for line in said.splitlines() if "=" in line}
     assert names <= {"PATH", "PWD", MARKER, "_", "SHLVL", "OLDPWD"}
-    assert str(tmp_path) in said.decode()
+    assert str(tmp_path) in said
 
 
 def test_nothing_of_the_cli_is_in_the_arguments_or_environment_of_the_shim(shim: Shim, tmp_path: Path) -> None:
@@ -72,6 +75,21 @@ def test_nothing_of_the_cli_is_in_the_arguments_or_environment_of_the_shim(shim:
     else:
         with pytest.raises(PermissionError):
             Path(f"/proc/{shim.pid}/environ").read_bytes()
+
+
+def test_hands_a_secret_over_in_a_pipe_that_ends(shim: Shim, tmp_path: Path) -> None:
+    _, stdout, _ = shim.take_streams()
+    script = "cat <&$SECRET; cat <&$SECRET; echo; echo $SECRET; ls /proc/$$/fd; cat /proc/$$/environ"
+    shim.start(["/bin/sh", "-c", script], environment=ENVIRONMENT, secrets={"SECRET": "canary"}, cwd=tmp_path)
+    first, number, *rest = read_all(stdout).splitlines()
+    assert first == "canary"
+    assert sorted(line for line in rest if line.isdigit()) == sorted({"0", "1", "2", number}), "more was handed down"
+    assert "canary" not in "".join(rest)
+
+
+def test_refuses_a_secret_that_would_not_fit_a_pipe(shim: Shim, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="too long"):
+        shim.start(["/bin/true"], environment=ENVIRONMENT, secrets={"SECRET": "x" * 5000}, cwd=tmp_path)
 
 
 def test_says_why_a_cli_cannot_be_started(shim: Shim, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -31,6 +31,7 @@ class Launch:
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
+    secrets: Mapping[str, str] = field(repr=False)
     cwd: Path
     resumed: bool
     scratch: Path
@@ -45,7 +46,7 @@ def prepare(prompt: Prompt) -> Launch:
     arguments = _arguments(prompt, _system_prompt_file(prompt), resumed=resumed)
     scratch = Path(tempfile.mkdtemp(prefix="fleet-"))  # not below the home: a socket's path may have 107 bytes
     environment = _environment(prompt, configuration) | {"CLAUDE_CODE_TMPDIR": str(scratch)}
-    return Launch((str(cli_path()), *arguments), environment, prompt.workspace, resumed, scratch)
+    return Launch((str(cli_path()), *arguments), environment, _secrets(), prompt.workspace, resumed, scratch)
 
 
 def cli_path() -> Path:
@@ -123,7 +124,7 @@ def _arguments(prompt: Prompt, system_prompt: Path, *, resumed: bool) -> list[st
 
 
 def _environment(prompt: Prompt, configuration: Path) -> dict[str, str]:
-    """Return all that the CLI sees of the world: an allowlist, its own directories, its credential, and its switches."""
+    """Return all that the CLI sees of the world: an allowlist, its own directories, and its switches."""
     ours = {
         "HOME": str(prompt.home),
         "PWD": str(prompt.workspace),
@@ -140,6 +141,12 @@ def _environment(prompt: Prompt, configuration: Path) -> dict[str, str]:
         "CLAUDE_CODE_MAX_RETRIES": str(RETRIES),
         "DISABLE_AUTOUPDATER": "1",
     }
-    credential = {"ANTHROPIC_API_KEY": settings.ANTHROPIC_API_KEY, "ANTHROPIC_BASE_URL": settings.ANTHROPIC_BASE_URL}
-    given = {name: value for name, value in credential.items() if value}
-    return {"PATH": _SAFE_PATH, "LANG": "C.UTF-8", **settings.FLEET_CLI_ENVIRONMENT, **ours, **given}
+    if settings.ANTHROPIC_BASE_URL:
+        ours["ANTHROPIC_BASE_URL"] = settings.ANTHROPIC_BASE_URL
+    return {"PATH": _SAFE_PATH, "LANG": "C.UTF-8", **settings.FLEET_CLI_ENVIRONMENT, **ours}
+
+
+def _secrets() -> dict[str, str]:
+    """Return what the CLI reads once from a pipe; its environment would be readable for every tool that may run commands."""
+    key = settings.ANTHROPIC_API_KEY
+    return {"CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR": key} if key else {}

@@ -99,7 +99,7 @@ class ClaudeRun:
                 raise NotPrepared(Finished(OutcomeClass.STOPPED, sentence="Stopped."))
             self._shim = shim = self._nursery.take()
         try:
-            facts = shim.start(plan.argv, environment=plan.environment, cwd=plan.cwd)
+            facts = shim.start(plan.argv, environment=plan.environment, secrets=plan.secrets, cwd=plan.cwd)
         except OSError as error:
             raise NotPrepared(self._broken(f"It could not be started: {error.strerror}.")) from error
         self._translator.resumed = plan.resumed
