@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 
-import pgtrigger
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -24,14 +23,8 @@ from conversations.states import (
     TurnState,
 )
 from execution.models import Execution
-from fleet.kernel.transitions import Machine
+from fleet.kernel.transitions import steps_trigger
 from identities.models import Identity, Person
-
-
-def steps_trigger(machine: Machine) -> pgtrigger.FSM:
-    """Return the trigger by which the database itself refuses a step that the table does not have."""
-    pairs = [(source, target) for source, targets in machine.steps.items() for target in targets]
-    return pgtrigger.FSM(name="steps", field="state", transitions=pairs)
 
 
 class Conversation(models.Model):

@@ -12,6 +12,7 @@ from django.db.models import Q, sql
 from django.db.models.functions import Now
 
 from execution.states import EXECUTION, LEASED, EventKind, ExecutionState, OutcomeClass, SpendStage
+from fleet.kernel.transitions import steps_trigger
 from identities.models import Identity
 
 
@@ -145,13 +146,7 @@ class Execution(models.Model):
                 name="execution_stopped_means_process_gone",
             ),
         ]
-        triggers = [
-            pgtrigger.FSM(
-                name="steps",
-                field="state",
-                transitions=[(source, target) for source, targets in EXECUTION.steps.items() for target in targets],
-            )
-        ]
+        triggers = [steps_trigger(EXECUTION)]
 
     def __str__(self) -> str:
         return f"execution {self.pk} of {self.origin_kind} {self.origin_id}"

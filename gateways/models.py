@@ -8,13 +8,13 @@ import socket
 import uuid
 from pathlib import Path
 
-import pgtrigger
 import psutil
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from fleet.kernel import secrets
+from fleet.kernel.transitions import steps_trigger
 from gateways.states import ACCOUNT, AccountState, Platform
 from identities.models import Identity
 
@@ -52,13 +52,7 @@ class GatewayAccount(models.Model):
                 condition=~Q(state=AccountState.REJECTED) | ~Q(sentence=""), name="rejected_account_says_why"
             ),
         ]
-        triggers = [
-            pgtrigger.FSM(
-                name="steps",
-                field="state",
-                transitions=[(source, target) for source, targets in ACCOUNT.steps.items() for target in targets],
-            )
-        ]
+        triggers = [steps_trigger(ACCOUNT)]
 
     def __str__(self) -> str:
         return self.key

@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from fleet.kernel.models import no_truncate
+from fleet.kernel.transitions import steps_trigger
 from governance.states import ORDER, Gate, KillMode, KillScope, OrderState, Outcome
 
 IN_FORCE = Q(state__in=[OrderState.STOPPING, OrderState.QUIET])
@@ -74,13 +75,7 @@ class KillOrder(models.Model):
             ),
         ]
         indexes = [models.Index(fields=["scope", "scope_id"], condition=IN_FORCE, name="kill_order_in_force")]
-        triggers = [
-            pgtrigger.FSM(
-                name="steps",
-                field="state",
-                transitions=[(source, target) for source, targets in ORDER.steps.items() for target in targets],
-            )
-        ]
+        triggers = [steps_trigger(ORDER)]
 
     def __str__(self) -> str:
         return f"{self.mode} {self.scope} {self.scope_id}".rstrip()

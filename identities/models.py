@@ -14,6 +14,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.crypto import salted_hmac
 
+from fleet.kernel.transitions import steps_trigger
 from identities.permissions import MATRIX, Permission, Role
 from identities.states import IDENTITY, Effort, IdentityState, TextKind, ToolDecision
 
@@ -136,11 +137,7 @@ class Identity(models.Model):
             models.CheckConstraint(condition=Q(concurrency__gte=1), name="identity_concurrency_positive"),
         ]
         triggers = [
-            pgtrigger.FSM(
-                name="steps",
-                field="state",
-                transitions=[(source, target) for source, targets in IDENTITY.steps.items() for target in targets],
-            ),
+            steps_trigger(IDENTITY),
             pgtrigger.Trigger(
                 name="manager_tree",
                 when=pgtrigger.Before,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pgtrigger
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from budgets.models.budgets import Budget, BudgetWindow
 from budgets.states import RESERVATION, ReservationState
+from fleet.kernel.transitions import steps_trigger
 
 
 class Reservation(models.Model):
@@ -43,13 +43,7 @@ class Reservation(models.Model):
                 name="reservation_uncertain_is_bounded",
             ),
         ]
-        triggers = [
-            pgtrigger.FSM(
-                name="steps",
-                field="state",
-                transitions=[(source, target) for source, targets in RESERVATION.steps.items() for target in targets],
-            )
-        ]
+        triggers = [steps_trigger(RESERVATION)]
 
     def __str__(self) -> str:
         return f"reservation {self.pk} of {self.attempt}"

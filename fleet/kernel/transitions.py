@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import pgtrigger
 from django.db import models, transaction
 
 from fleet.kernel import journal
@@ -37,6 +38,12 @@ class Machine:
     def live(self) -> tuple[str, ...]:
         """Return the states that something leaves."""
         return tuple(state for state, targets in self.steps.items() if targets)
+
+
+def steps_trigger(machine: Machine) -> pgtrigger.FSM:
+    """Return the trigger by which the database itself refuses a step that the table does not have."""
+    steps = [(source, target) for source, targets in machine.steps.items() for target in targets]
+    return pgtrigger.FSM(name="steps", field="state", transitions=steps)
 
 
 def move(
