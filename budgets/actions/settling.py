@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from functools import partial
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -15,6 +16,7 @@ from budgets.models import Reservation
 from budgets.states import RESERVATION, ReservationState
 from fleet.kernel import clock
 from fleet.kernel.actors import Actor
+from fleet.kernel.sweeping import each
 from fleet.kernel.transitions import move
 
 UNCERTAIN_FOR = dt.timedelta(hours=24)
@@ -82,8 +84,8 @@ def sweep_reservations(limit: int = SWEEP_LIMIT) -> Swept:
     lapsed = Reservation.objects.filter(state=ReservationState.HELD, lease_until__lt=clock.db_now())
     overdue = Reservation.objects.filter(state=ReservationState.UNCERTAIN, uncertain_until__lt=clock.db_now())
     return Swept(
-        uncertain=sum(_sweep(lapsed, pk) for pk in _first(lapsed, "lease_until", limit)),
-        released=sum(_sweep(overdue, pk) for pk in _first(overdue, "uncertain_until", limit)),
+        uncertain=each(partial(_sweep, lapsed), _first(lapsed, "lease_until", limit), what="lapsed_reservation"),
+        released=each(partial(_sweep, overdue), _first(overdue, "uncertain_until", limit), what="overdue_reservation"),
     )
 
 

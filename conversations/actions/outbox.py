@@ -13,7 +13,7 @@ from conversations.ports import STORED_PLATFORMS, platform_of
 from conversations.states import DELIVERY, DeliveryKind, DeliveryState
 from fleet.kernel import clock, journal, live
 from fleet.kernel.actors import Actor
-from fleet.kernel.exceptions import StateConflict
+from fleet.kernel.sweeping import each
 from fleet.kernel.transitions import move
 from governance import queries as governance_queries
 from governance.states import KillScope
@@ -173,17 +173,14 @@ def _end(delivery: Delivery, state: DeliveryState, *, by: Actor, **fields: Any) 
 def settle_doubt(limit: int = 50) -> int:
     """Resolve what senders left behind: a call without receipt becomes unknown and is resent with a mark; what is stale is withheld."""
     by = Actor.system("sweep")
-    settled = 0
     stuck = Delivery.objects.filter(state=DeliveryState.SENDING, sending_since__lt=clock.db_now(-SENDING_AT_MOST))
     doubtful = Delivery.objects.filter(state=DeliveryState.UNKNOWN)
     stale = Delivery.objects.filter(state=DeliveryState.PENDING, created_at__lt=clock.db_now(-FRESH_FOR))
-    for delivery in stuck[:limit]:
-        settled += _try(lambda row=delivery: delivery_unknown(delivery_id=row.pk, by=by))
-    for delivery in doubtful[:limit]:
-        settled += _try(lambda row=delivery: _settle_unknown(row, by))
-    for delivery in stale[:limit]:
-        settled += _try(lambda row=delivery: _end(row, DeliveryState.SUPPRESSED, by=by, sentence=_TOO_OLD))
-    return settled
+    return (
+        each(lambda row: delivery_unknown(delivery_id=row.pk, by=by), stuck[:limit], what="stuck_delivery")
+        + each(lambda row: _settle_unknown(row, by), doubtful[:limit], what="doubtful_delivery")
+        + each(lambda row: _withhold(row, by), stale[:limit], what="stale_delivery")
+    )
 
 
 _TOO_OLD = "Not sent: it was older than 24 hours when its gateway came back. It can be read in the console."
@@ -196,10 +193,5 @@ def _settle_unknown(delivery: Delivery, by: Actor) -> Delivery:
     return resend(delivery_id=delivery.pk, by=by)
 
 
-def _try(step: object) -> int:
-    """Run one guarded step; somebody faster is fine."""
-    try:
-        step()  # type: ignore[operator]
-    except StateConflict:
-        return 0
-    return 1
+def _withhold(delivery: Delivery, by: Actor) -> Delivery:
+    return _end(delivery, DeliveryState.SUPPRESSED, by=by, sentence=_TOO_OLD)

@@ -8,6 +8,8 @@ from typing import TypeVar
 import structlog
 from django.db import InterfaceError, OperationalError
 
+from fleet.kernel.exceptions import StateConflict
+
 log = structlog.get_logger(__name__)
 Key = TypeVar("Key")
 
@@ -15,6 +17,7 @@ Key = TypeVar("Key")
 def each(step: Callable[[Key], object], keys: Iterable[Key], *, what: str) -> int:
     """Call `step` for every key and return how many it touched (a true answer); one that fails is logged and left for the next round.
 
+    Somebody who was faster (StateConflict) is no failure: sweeps run in several processes at once, and beside the work itself.
     `what` names the step in the log. A database that is away ends the round: its error is raised.
     """
     return sum(_touched(step, key, what) for key in keys)
@@ -23,6 +26,8 @@ def each(step: Callable[[Key], object], keys: Iterable[Key], *, what: str) -> in
 def _touched(step: Callable[[Key], object], key: Key, what: str) -> bool:
     try:
         return bool(step(key))
+    except StateConflict:
+        return False
     except (OperationalError, InterfaceError):
         raise
     except Exception:

@@ -18,8 +18,8 @@ from tests.budgets.test_settling import expire
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("prices")]
 
 
-class Crash(Exception):
-    """The process died here."""
+class Crash(BaseException):
+    """The process died here: no error that anybody could catch and go on from."""
 
 
 def die_before(statement: int) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ import pytest
 from django.db import DatabaseError, transaction
 
 from budgets import actions
+from budgets.actions import settling
 from budgets.actions.settling import Swept
 from budgets.models import Reservation
 from budgets.states import RESERVATION, ReservationState
@@ -142,6 +143,20 @@ class TestTheSweep:
         expire(reserve())
         actions.sweep_reservations()
         assert actions.sweep_reservations() == Swept(uncertain=0, released=0)
+
+    def test_a_reservation_that_cannot_be_ended_does_not_hold_up_the_others(self, monkeypatch):
+        poison, other = reserve("a"), reserve("b")
+        expire(poison), expire(other)
+        move = settling.move
+
+        def stumble(row, *args, **fields):
+            if row.pk == poison.pk:
+                raise ValueError("nobody thought of this")
+            return move(row, *args, **fields)
+
+        monkeypatch.setattr(settling, "move", stumble)
+        assert actions.sweep_reservations() == Swept(uncertain=1, released=0)
+        assert [state(row) for row in (poison, other)] == ["held", "uncertain"]
 
     def test_it_works_in_bounded_portions(self):
         for number in range(3):

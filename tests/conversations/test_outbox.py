@@ -107,6 +107,22 @@ def test_what_is_older_than_a_day_is_withheld_and_not_sent_late():
     assert delivery.state == "suppressed"
 
 
+def test_a_delivery_that_cannot_be_settled_does_not_hold_up_the_others(monkeypatch):
+    poison, other = put(chat="501"), put(chat="502")
+    claim()
+    for delivery in (poison, other):
+        actions.delivery_unknown(delivery_id=delivery.pk, by=SENDER)
+
+    def stumble(*, delivery_id, by):
+        if delivery_id == poison.pk:
+            raise ValueError("nobody thought of this")
+        return actions.resend(delivery_id=delivery_id, by=by)
+
+    monkeypatch.setattr("conversations.actions.outbox.resend", stumble)
+    assert settle_doubt() == 1
+    assert dict(Delivery.objects.values_list("pk", "state")) == {poison.pk: "unknown", other.pk: "pending"}
+
+
 def test_while_the_fleet_is_stopped_answers_wait_and_notices_go_out():
     put("an answer")
     put("a notice", chat="502", kind=DeliveryKind.NOTICE)
