@@ -62,15 +62,16 @@ class BudgetLine:
 
 def budget_lines(scopes: Mapping[str, str]) -> tuple[BudgetLine, ...]:
     """Return the budgets in force for these scopes, `{kind: id}`: the same ones `reserve` asks (two queries)."""
-    return _lines(Budget.objects.filter(in_scopes(scopes), active=True)[:PAGE])
+    return lines_of(Budget.objects.filter(in_scopes(scopes), active=True)[:PAGE])
 
 
 def all_lines(*, after: int = 0, limit: int = PAGE) -> tuple[BudgetLine, ...]:
     """Return the budgets in force by id, after the id `after` (two queries)."""
-    return _lines(Budget.objects.filter(active=True, pk__gt=after)[:limit])
+    return lines_of(Budget.objects.filter(active=True, pk__gt=after)[:limit])
 
 
-def _lines(budgets: Iterable[Budget]) -> tuple[BudgetLine, ...]:
+def lines_of(budgets: Iterable[Budget]) -> tuple[BudgetLine, ...]:
+    """Return these budgets in their present windows (a query for the windows)."""
     now = clock.now()
     rows = list(budgets)
     found = BudgetWindow.objects.filter(budget__in=[row.pk for row in rows], starts_at__lte=now, ends_at__gt=now)

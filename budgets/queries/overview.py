@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from django.db.models import Sum
 from django.db.models.functions import Coalesce
 
-from budgets.models import BudgetAlert, PriceVersion, Reservation, ReservationLeg, TokenLedger
-from budgets.models.periods import bounds
+from budgets.models import BudgetAlert, PriceVersion, Reservation, ReservationLeg
 from budgets.queries.lines import BudgetLine, all_lines
+from budgets.queries.usage import in_period
 from budgets.states import MONEY, Period, PriceBasis, ReservationState, Scope
 from fleet.kernel import clock
 
@@ -60,8 +60,7 @@ def overview(*, after: int = 0) -> Overview:
 
 
 def _today() -> tuple[int, int, int]:
-    start, end = bounds(Period.DAY, clock.now())
-    rows = TokenLedger.objects.filter(at__gte=start, at__lt=end).order_by().values("basis")
+    rows = in_period(Period.DAY).order_by().values("basis")
     sums = list(rows.annotate(cost=Sum("cost_nano_usd"), billed=Sum("billed_nano_usd")))
     unpriced = sum(row["cost"] for row in sums if row["basis"] == PriceBasis.UNKNOWN)
     return sum(row["cost"] for row in sums), sum(row["billed"] for row in sums), unpriced

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -120,10 +120,22 @@ def usage_sentence(identity_slug: str) -> str:
 
 def spent(scope_kind: str, scope_id: str, period: str = Period.DAY, *, timezone: str = "UTC") -> int:
     """Return the nano-dollars at list price a scope has used in the present period of the ledger, budget or not."""
-    start, end = bounds(period, clock.now(), timezone=timezone)
-    rows = TokenLedger.objects.filter(_in_scope(scope_kind, scope_id), at__gte=start, at__lt=end)
+    rows = in_period(period, timezone=timezone).filter(_in_scope(scope_kind, scope_id))
     total: int = rows.aggregate(total=Coalesce(Sum("cost_nano_usd"), 0))["total"]
     return total
+
+
+def spent_by_bot(slugs: Sequence[str], period: str = Period.DAY) -> dict[str, int]:
+    """Return the same for each of these bots (one query, or none for no bots)."""
+    rows = in_period(period).filter(identity_slug__in=slugs).order_by()
+    found = dict(rows.values_list("identity_slug").annotate(total=Sum("cost_nano_usd")))
+    return {slug: found.get(slug, 0) for slug in slugs}
+
+
+def in_period(period: str, *, timezone: str = "UTC") -> QuerySet[TokenLedger]:
+    """Return the ledger's rows of the present period: what `today` means wherever the ledger is asked."""
+    start, end = bounds(period, clock.now(), timezone=timezone)
+    return TokenLedger.objects.filter(at__gte=start, at__lt=end)
 
 
 def _in_scope(scope_kind: str, scope_id: str) -> Q:

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from budgets import actions, queries
 from budgets.models import BudgetWindow
+from budgets.queries import SpentToday
 from budgets.states import Metric, Mode, Period
 from tests.budgets.scenes import ADA, BOB, BY, bot_budget, fleet_budget, metric_budget, reserve, settle, use, window
 from tests.factories.budgets import CENT
@@ -120,6 +121,36 @@ class TestUsage:
         with time_machine.travel("2026-11-23T12:00:00Z", tick=False):
             assert queries.spent("fleet", "*") == 0
             assert queries.spent("fleet", "*", Period.MONTH) == 12 * CENT
+
+
+class TestSpentToday:
+    def test_a_bot_without_a_daily_budget_is_told_by_the_ledger(self):
+        bot_budget("ada", metric=Metric.RUNS), bot_budget("ada", mode=Mode.SOFT), bot_budget("ada", period=Period.MONTH)
+        use(reserve("a"), 5, execution=1)
+        assert queries.spent_today(["ada", "bob"]) == {"ada": SpentToday(5 * CENT, None), "bob": SpentToday(0, None)}
+
+    def test_the_tightest_daily_budget_decides(self):
+        bot_budget("ada", cents=500), bot_budget("ada", cents=100)
+        use(reserve("a"), 5, execution=1)
+        assert queries.spent_today(["ada"]) == {"ada": SpentToday(5 * CENT, 100 * CENT)}
+
+    def test_a_budget_nobody_has_used_yet_has_its_limit(self):
+        bot_budget("ada", cents=100)
+        assert queries.spent_today(["ada"]) == {"ada": SpentToday(0, 100 * CENT)}
+
+    def test_another_day_is_not_today(self):
+        bot_budget("ada", cents=100)
+        use(reserve("a"), 5, execution=1)
+        use(reserve("b", BOB), 7, execution=2)
+        with time_machine.travel("2026-11-23T12:00:00Z", tick=False):
+            spent = queries.spent_today(["ada", "bob"])
+        assert [spent[slug].spent_nano_usd for slug in ("ada", "bob")] == [0, 0]
+
+    def test_it_takes_three_queries_for_any_number_of_bots(self, django_assert_num_queries):
+        for number in range(5):
+            bot_budget(f"bot-{number}")
+        with django_assert_num_queries(3):
+            queries.spent_today([f"bot-{number}" for number in range(10)])
 
 
 class TestOverview:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 
-from budgets.states import Scope
+from budgets import queries as budget_queries
+from budgets.queries import SpentToday
 from conversations.models import Conversation, Turn
 from conversations.states import TurnState
 from execution import queries as execution_queries
@@ -18,7 +19,6 @@ from execution.states import EXECUTION, ExecutionState
 from fleet.console import markdown
 from fleet.console.presenters import BotName, BotPage, BotRow, Skill, Spend
 from fleet.console.screens.chats import conversation_row
-from fleet.console.screens.spending import spend_today
 from fleet.console.statuses import Status
 from fleet.kernel import clock
 from governance.models import IN_FORCE, KillOrder
@@ -98,8 +98,12 @@ def _with_last(bots: QuerySet[Identity]) -> QuerySet[Identity]:
 
 def _rows(bots: list[Identity]) -> list[BotRow]:
     duties = _duties(bots)
-    spends = spend_today(Scope.IDENTITY, [bot.slug for bot in bots])
-    return [_row(bot, duties[bot.pk], spends[bot.slug]) for bot in bots]
+    today = budget_queries.spent_today([bot.slug for bot in bots])
+    return [_row(bot, duties[bot.pk], _spend(today[bot.slug])) for bot in bots]
+
+
+def _spend(today: SpentToday) -> Spend:
+    return Spend(today.spent_nano_usd, today.limit_nano_usd)
 
 
 def _duties(bots: Sequence[Identity]) -> Mapping[int, Duty]:
