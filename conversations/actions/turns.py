@@ -80,7 +80,18 @@ def stop_turn(*, turn_id: int, by: Actor, reason: str) -> TurnState:
     Takes no lock on the turn: a worker that closes it holds the execution first and the turn second.
     """
     turn = Turn.objects.select_related("identity").get(pk=turn_id)
-    if turn.state == TurnState.QUEUED:
+    if turn.state == TurnState.QUEUED and not _stop_waiting(turn, by=by, reason=reason):
+        turn.refresh_from_db(fields=["state", "execution"])  # it left the queue at this very moment
+    if turn.execution_id and turn.state in TURN.live:
+        _request_stop(turn.execution_id, by=by, reason=reason)
+        turn.refresh_from_db(fields=["state"])
+    return TurnState(turn.state)
+
+
+def _stop_waiting(turn: Turn, *, by: Actor, reason: str) -> bool:
+    """Stop a turn in the queue; False when somebody was faster, whether to admit, refuse or stop it."""
+    sentence = f"Stopped before it began: {reason}"
+    try:
         move(
             turn,
             TURN,
@@ -88,17 +99,14 @@ def stop_turn(*, turn_id: int, by: Actor, reason: str) -> TurnState:
             by=by,
             event=events.TURN_CLOSED,
             details={"reason": reason},
-            sentence=f"Stopped before it began: {reason}",
+            sentence=sentence,
             ended_at=clock.db_now(),
         )
-        Message.objects.create(
-            conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=turn.sentence
-        )
-        live.hint(f"conversation:{turn.conversation_id}", turn=turn.pk, state=turn.state)
-    elif turn.execution_id and turn.state in TURN.live:
-        _request_stop(turn.execution_id, by=by, reason=reason)
-        turn.refresh_from_db(fields=["state"])
-    return TurnState(turn.state)
+    except StateConflict:
+        return False
+    Message.objects.create(conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=sentence)
+    live.hint(f"conversation:{turn.conversation_id}", turn=turn.pk, state=turn.state)
+    return True
 
 
 def _request_stop(execution_id: int, *, by: Actor, reason: str) -> None:

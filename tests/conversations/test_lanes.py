@@ -1,6 +1,7 @@
 """Lanes: one active turn per conversation; a message starts a turn, joins the one whose gate is closed, or waits."""
 
 import threading
+import time
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -151,6 +152,39 @@ def test_stopping_twice_is_harmless(eva):
     turn = turn_of(say("Hello"))
     for _ in range(2):
         assert actions.stop_turn(turn_id=turn.pk, by=Actor.person(eva), reason="enough") == "stopped"
+
+
+def somebody_waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_turn_that_is_admitted_at_that_very_moment_is_stopped_all_the_same(eva):
+    busy = running(turn_of(say("Hello")))
+    waiting = turn_of(say("And one more thing"))
+    end(busy, ExecutionState.SUCCEEDED, OutcomeClass.OK, answer="Good day.")
+    seen: list[str] = []
+
+    def stop() -> None:
+        try:
+            seen.append(actions.stop_turn(turn_id=waiting.pk, by=Actor.person(eva), reason="enough"))
+        finally:
+            connection.close()
+
+    stopping = threading.Thread(target=stop)
+    with transaction.atomic():
+        assert actions.advance(waiting.conversation_id).state == "admitted"
+        stopping.start()
+        deadline = time.monotonic() + 20
+        while not somebody_waits_for_a_lock() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert seen == [], "it was decided before the turn was admitted"
+    stopping.join(20)
+    waiting.refresh_from_db()
+    assert seen == [waiting.state] == ["stopped"]
+    assert waiting.execution.state == "stopped"
 
 
 @pytest.mark.django_db(transaction=True)
