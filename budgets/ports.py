@@ -56,7 +56,7 @@ class UsageUnits:
 class Metered:
     """What a report added and what the reservation has cost so far. `exhausted` tells the worker to stop its run.
 
-    `basis` is priced, free, or unknown: then a model had no price and was counted at the dearest one.
+    `basis` is that of the total: priced, free, or unknown, when a model had no price and was counted at the dearest one.
     """
 
     cost_nano_usd: int

@@ -36,6 +36,7 @@ def meter(
     """
     now = clock.now()
     reservation = locked_reservation(reservation_id)
+    is_first = reservation.execution_id is None
     reservation.execution_id = reservation.execution_id or execution_id
     if reservation.state == ReservationState.UNCERTAIN:
         _revive(reservation)
@@ -46,7 +47,7 @@ def meter(
         cost_nano_usd=sum(row.cost_nano_usd for row in rows),
         total_nano_usd=reservation.cost_nano_usd,
         exhausted=exhausted or not reservation.is_live,
-        basis=_basis(rows),
+        basis=_basis(reservation, rows, is_first=is_first),
     )
 
 
@@ -111,9 +112,12 @@ def _remember(reservation: Reservation, rows: Sequence[TokenLedger]) -> None:
     reservation.save(update_fields=["cost_nano_usd", "execution_id", "overran", "lease_until"])
 
 
-def _basis(rows: Sequence[TokenLedger]) -> PriceBasis:
-    """Return the least certain basis among the priced rows."""
+def _basis(reservation: Reservation, rows: Sequence[TokenLedger], *, is_first: bool) -> PriceBasis:
+    """Return the least certain basis of all that the total is made of: a report that is repeated adds no row, and says the same."""
     found = {row.basis for row in rows if row.price_id}
+    if not is_first:
+        priced = TokenLedger.objects.filter(reservation=reservation, price__isnull=False).order_by()
+        found |= set(priced.values_list("basis", flat=True).distinct())
     for basis in (PriceBasis.UNKNOWN, PriceBasis.PRICED):
         if basis in found:
             return basis

@@ -61,7 +61,7 @@ class TestRepetition:
         budget, reservation = fleet_budget(), reserve()
         use(reservation, 5)
         again = use(reservation, 5)
-        assert (again.cost_nano_usd, again.total_nano_usd) == (0, 5 * CENT)
+        assert (again.cost_nano_usd, again.total_nano_usd, again.basis) == (0, 5 * CENT, PriceBasis.PRICED)
         assert window(budget).posted == 5 * CENT
 
     def test_a_higher_report_of_the_same_message_posts_the_difference(self):
@@ -189,6 +189,13 @@ class TestPricesOfReports:
         assert (metered.cost_nano_usd, metered.basis) == (100 * CENT, PriceBasis.UNKNOWN)
         assert window(budget).posted == 100 * CENT
         assert JournalEntry.objects.get(event="budgets.price.missing").details["model"] == "gpt-oracle-9"
+
+    def test_a_total_is_as_certain_as_the_least_certain_of_its_messages(self):
+        fleet_budget(cents=1000)
+        reservation = reserve()
+        use(reservation, 1, "m1", model="gpt-oracle-9")
+        assert use(reservation, 5, "m2").basis == PriceBasis.UNKNOWN
+        assert use(reservation, 0, "m3", model="free").basis == PriceBasis.UNKNOWN
 
     def test_a_message_keeps_the_price_it_was_first_counted_at(self):
         reservation = reserve()
