@@ -185,14 +185,17 @@ def _proof(row: Execution) -> str:
 
 @transaction.atomic
 def keep_orphan(*, execution: Execution, ending: Ending, by: Actor) -> OrphanResult:
-    """Keep what a fenced worker still had. It was paid for, so it is kept; it never overwrites what the new owner wrote."""
+    """Keep what a fenced worker still had. It was paid for, so it is kept; it never overwrites what the new owner wrote.
+
+    Of the ending its outcome, sentence and answer are kept, and the tokens in its fields.
+    """
     orphan = OrphanResult.objects.create(
         execution_id=execution.pk,
         epoch=execution.epoch,
         worker_id=execution.owner_id,  # type: ignore[misc]  # it was claimed, so it had an owner
         outcome=ending.outcome,
         answer=ending.answer,
-        details={"sentence": ending.sentence},
+        details={"sentence": ending.sentence, "tokens": dict(ending.fields)},
     )
     journal.record(events.ORPHANED, by=by, subject=("execution", execution.pk), orphan=orphan.pk, epoch=execution.epoch)
     return orphan

@@ -277,11 +277,19 @@ class Attempt:
         self._let_go()
         log.warning("execution.fenced", execution=self.execution.pk, epoch=self.execution.epoch)
         if self._released:
-            ending = Ending(ExecutionState.LOST, OutcomeClass.LOST, "", answer=self._transcript.text)
-            database.survive(
-                partial(actions.keep_orphan, execution=self.execution, ending=ending, by=self._by),
-                seconds=SURVIVE_SECONDS,
-            )
+            used = self._transcript.tokens()
+            ending = Ending(ExecutionState.LOST, OutcomeClass.LOST, "", answer=self._transcript.text, fields=used)
+            keep = partial(actions.keep_orphan, execution=self.execution, ending=ending, by=self._by)
+            database.survive(keep, seconds=SURVIVE_SECONDS)
+            self._meter_what_is_left()
+
+    def _meter_what_is_left(self) -> None:
+        """Post what was used and not metered before the row was lost. It is spent, whoever owns the row; the ledger knows the rest."""
+        usages = self._transcript.usages()
+        if usages:
+            billing = self._provider.billing()
+            post = partial(actions.meter, execution=self.execution, usages=usages, billing=billing)
+            database.survive(post, seconds=SURVIVE_SECONDS)
 
     def _let_go(self) -> bool:
         """Close the run and return whether its processes are proven gone."""

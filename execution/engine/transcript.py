@@ -53,6 +53,10 @@ class Transcript:
         """Return the tokens used so far, by column."""
         return {name: sum(getattr(usage, name) for usage in self._usages.values()) for name in TOKEN_COLUMNS}
 
+    def usages(self) -> list[Usage]:
+        """Return what every message has used so far, metered or not."""
+        return list(self._usages.values())
+
     def aside(self, kind: EventKind, **payload: Any) -> None:
         """Add a line from another thread, such as a refused tool call; it is written with the next batch."""
         self._asides.append((kind, payload))

@@ -1,27 +1,29 @@
 """A worker and the mock: every way a turn can end, and what others can do to it while it runs."""
 
+import datetime as dt
 import queue
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from budgets import actions as budget_actions
-from budgets.models import Reservation
-from budgets.states import Metric, Mode, Scope
+from budgets.models import Reservation, TokenLedger
+from budgets.states import Metric, Mode, Scope, Unit
 from execution import actions, queries
-from execution.engine import Supervisor, attempt, supervisor
+from execution.engine import Supervisor, attempt, supervisor, transcript
 from execution.models import Execution, OrphanResult, Worker
 from execution.providers.mock import provider as mock
 from execution.providers.mock import script
 from execution.states import EventKind, ExecutionState, OutcomeClass, SpendStage
+from fleet.kernel import clock
 from governance import actions as governance_actions
 from governance import queries as governance_queries
 from governance.models import GateDecision
 from governance.states import KillMode, KillScope
-from tests.execution.running import Run, ended, running, until
+from tests.execution.running import Run, ended, eventually, running, until
 from tests.factories import execution as made
 from tests.factories.execution import BY
 
@@ -33,6 +35,12 @@ def brisk(monkeypatch) -> None:
 
 def kinds(execution: Execution) -> list[str]:
     return [event.kind for event in queries.events_after(execution.pk)]
+
+
+def input_posted(execution: Execution) -> int:
+    """What the ledger has of the execution's uncached input."""
+    rows = TokenLedger.objects.filter(execution_id=execution.pk, unit=Unit.INPUT_UNCACHED)
+    return sum(rows.values_list("quantity", flat=True))
 
 
 class TestOneTurn:
@@ -227,6 +235,28 @@ class TestWorker:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert Execution.objects.get(pk=execution.pk).state == ExecutionState.RUNNING
+
+    def test_what_a_worker_that_lost_the_row_had_used_is_counted_once(self, worker: Supervisor, monkeypatch) -> None:
+        monkeypatch.setattr(transcript, "METER_SECONDS", 3600.0)  # it comes to nothing before the row is lost
+        execution = made.queued("mock:hang")
+        worker.offer(execution.pk, 0)
+        until(lambda row: EventKind.STARTED in kinds(row), execution)
+        with transaction.atomic():
+            Execution.objects.filter(pk=execution.pk).update(lease_until=clock.db_now(-dt.timedelta(seconds=1)))
+            actions.sweep()
+        lost = Execution.objects.get(pk=execution.pk)
+        assert (lost.state, lost.input_uncached) == (ExecutionState.LOST, 0)
+
+        posted = eventually(lambda: input_posted(execution), "the usage to be in the ledger")
+        (orphan,) = OrphanResult.objects.filter(execution=execution)
+        assert posted == orphan.details["tokens"]["input_uncached"] > 0
+        assert Execution.objects.get(pk=execution.pk).state == ExecutionState.LOST
+        # The report was a sign of life of the reservation. There is no other, so it is in doubt again when the lease ends.
+        Reservation.objects.filter(pk=execution.reservation_id).update(
+            lease_until=clock.db_now(-dt.timedelta(seconds=1))
+        )
+        budget_actions.sweep_reservations()
+        assert Reservation.objects.get(pk=execution.reservation_id).state == "uncertain"
 
     def test_a_run_that_was_given_up_does_not_hide_the_one_in_its_place(self, worker: Supervisor, monkeypatch) -> None:
         begun: queue.Queue[threading.Event] = queue.Queue()
