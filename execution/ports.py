@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,6 +62,10 @@ class Prompt:
     def resume(self) -> bool:
         """Return whether the session has had turns before, which the provider is to remember."""
         return self.session_turns > 0
+
+    def next(self) -> Prompt:
+        """Return the prompt of the turn after this one, should nothing change in between."""
+        return replace(self, session_turns=self.session_turns + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +238,17 @@ class Run(Protocol):
 
     def close(self) -> None:
         """Let go of everything; kills what is left."""
+        ...
+
+    def is_there(self) -> bool:
+        """Return whether the process, once started, could still take a prompt. Cheap."""
+        ...
+
+    def again(self) -> Run | None:
+        """Return the next run of this session in the same process, which waits at the gate already; None when it cannot stay.
+
+        Only after Finished. Who takes it closes it, and closes this one no more.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ import datetime as dt
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -44,6 +45,7 @@ class Attempt:
         self._by = by
         self._standby = standby
         self._run: Run | None = None
+        self._gate: Ready
         self._limits: Limits
         self._provider = registry.get(execution.provider)
         self._halt: Halt | None = None
@@ -107,7 +109,7 @@ class Attempt:
         if self.execution.attempt > 1:
             self._sequence = actions.next_sequence(self.execution)
         prompt = workspace.prompt_for(self.execution)
-        gate = self._at_the_gate(prompt)
+        self._gate = gate = self._at_the_gate(prompt)
         run, process = gate.run, gate.process.result()
         self._check_not_halted()
         texts = self._survive(partial(self._release, gate, process))
@@ -122,7 +124,7 @@ class Attempt:
 
     def _at_the_gate(self, prompt: ports.Prompt) -> Ready:
         """Return a process that waits for its prompt: the one that stands by for it, or a new one."""
-        standing = self._standby.take(prompt)
+        standing = self._standby.take(prompt, conversation_id=self.execution.conversation_id)
         if standing is not None:
             self._own(standing.run)
             if standing.process.exception() is None:
@@ -220,14 +222,15 @@ class Attempt:
     # --- Its end -----------------------------------------------------------------------------------------------------
 
     def _close(self, finished: Finished) -> None:
-        """Write the end. A good answer is not kept waiting for its process to leave; any other end is written after it is gone."""
+        """Write the end. After a good answer its process stays, or leaves meanwhile; any other end is written after it is gone."""
         if self._halt and self._halt.give_back and not self._released:
             self._let_go()
             actions.requeue(execution=self.execution, by=self._by, why="its worker was stopped")
             return
         if finished.outcome == OutcomeClass.OK:
+            stays = self._let_stay(finished)
             self._finish(finished, gone=False)
-            if self._let_go():
+            if not stays and self._let_go():
                 actions.note_gone(execution=self.execution, by=self._by)
         else:
             self._finish(finished, gone=self._let_go())
@@ -290,6 +293,23 @@ class Attempt:
             billing = self._provider.billing()
             post = partial(actions.meter, execution=self.execution, usages=usages, billing=billing)
             database.survive(post, seconds=SURVIVE_SECONDS)
+
+    def _let_stay(self, finished: Finished) -> bool:
+        """Leave the process to the next turn of its session, if it may stay.
+
+        Before the end is written, since the next turn may be claimed right after. Until then nobody can ask for it: no turn has the
+        number that its prompt expects.
+        """
+        prompt = self._gate.prompt
+        run = self._run.again() if self._run and not self._halt else None
+        if run is None or finished.session_id not in ("", prompt.session_id):
+            return False
+        kept = replace(self._gate, prompt=prompt.next(), run=run, ready=time.monotonic(), warm=True)
+        if not self._standby.keep(kept):
+            return False
+        with self._halt_lock:
+            self._run = None
+        return True
 
     def _let_go(self) -> bool:
         """Close the run and return whether its processes are proven gone."""

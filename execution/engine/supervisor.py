@@ -219,6 +219,7 @@ class Supervisor:
                 self.offer(execution_id, epoch)
 
     def _sweep(self) -> None:
+        self._standby.weigh()
         actions.sweep()
 
 

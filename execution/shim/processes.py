@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from functools import cache
 from pathlib import Path
+
+import psutil
 
 from execution.ports import ProcessFacts
 
@@ -41,6 +44,19 @@ def is_alive(pid: int, started_at: float) -> bool:
 def proven_gone(boot: str, pid: int | None, started_at: float | None) -> bool:
     """Return whether a stored process is certainly over; False also when that cannot be seen from here."""
     return boot == boot_id() and pid is not None and started_at is not None and not is_alive(pid, started_at)
+
+
+def megabytes(process: ProcessFacts | None) -> float:
+    """Return what a process and everything below it has in memory; 0 when it is gone, or was never one."""
+    if process is None or not is_alive(process.pid, process.started_at):
+        return 0.0
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(process.pid)
+        for each in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += each.memory_info().rss
+    return total / 1e6
 
 
 def _started_at(pid: int) -> float | None:

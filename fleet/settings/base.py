@@ -70,6 +70,10 @@ FLEET_CLI_ENVIRONMENT = {
 FLEET_WORKER_SLOTS = env.int("FLEET_WORKER_SLOTS", default=16)
 # What running turns get to finish when their worker is stopped.
 FLEET_WORKER_GRACE_SECONDS = env.float("FLEET_WORKER_GRACE_SECONDS", default=10.0)
+# CLIs that stay for the next turn of their session: how many in a worker (each takes some 280 MB), for how long, how big at most.
+FLEET_WARM_PROCESSES = env.int("FLEET_WARM_PROCESSES", default=4)
+FLEET_WARM_SECONDS = env.float("FLEET_WARM_SECONDS", default=600.0)
+FLEET_WARM_MEGABYTES = env.int("FLEET_WARM_MEGABYTES", default=600)
 FLEET_STALL_SECONDS = env.float("FLEET_STALL_SECONDS", default=120.0)  # a provider silent for so long is stopped
 FLEET_WORKSPACES = Path(env.str("FLEET_WORKSPACES", default=str(VAR / "workspaces")))
 FLEET_HOMES = Path(env.str("FLEET_HOMES", default=str(VAR / "homes")))  # each bot's HOME and CLI configuration

@@ -146,3 +146,13 @@ def test_the_strip_says_the_hardest_order_in_one_word() -> None:
     drained = order(mode=KillMode.DRAIN)
     assert kill_badge([drained, one_bot]).word == "Drained"
     assert kill_badge([order(), drained]).word == "Stopped"
+
+
+def test_a_process_that_had_nothing_to_do_is_called_so(operator: Client) -> None:
+    order = governance_actions.stop(scope=KillScope.FLEET, scope_id="", mode=KillMode.STOP, reason="drill", by=BY)
+    governance_actions.record_quiet(
+        order=order, kind="process", subject="idle:4711", by=BY, killed=True, sentence="Gone."
+    )
+    page = operator.get(f"/kill-switch/receipts/{order.pk}/").content.decode()
+    assert "Idle process 4711" in page
+    assert "Execution idle" not in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import uuid
@@ -48,7 +49,10 @@ def command_lines_when(looked: Path) -> list[str]:
     deadline = time.monotonic() + 60
     while not looked.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    lines = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    lines = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+            lines.append(" ".join(process.cmdline()))
     looked.with_name("seen").touch()
     return lines
 

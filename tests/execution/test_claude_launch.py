@@ -67,7 +67,7 @@ def test_sockets_fit_below_the_scratch_directory(plan: Launch) -> None:
 def test_a_run_leaves_nothing_in_the_temporary_directory(prompt: Prompt, tmp_path: Path, settings, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     settings.FLEET_CLAUDE_CLI = "/bin/true"
-    run = ClaudeRun(prompt, nursery=Nursery())
+    run = ClaudeRun.open(prompt, nursery=Nursery())
     with pytest.raises(NotPrepared):
         run.prepare()
     run.close()

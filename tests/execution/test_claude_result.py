@@ -78,7 +78,7 @@ def test_an_answer_without_any_text_block_is_taken_from_the_result() -> None:
 
 def test_the_reported_cost_of_a_resumed_session_is_not_this_turns() -> None:
     fresh, resumed = Translator(), Translator()
-    resumed.resumed = True
+    resumed.totals_are_whole = False
     costs = [hear(result(), translator=each)[-1].details["reported_cost_usd"] for each in (fresh, resumed)]
     assert costs == [0.5, None]
 
@@ -150,7 +150,7 @@ def test_totals_of_zero_take_nothing_back() -> None:
 
 def test_totals_of_a_resumed_session_are_not_counted() -> None:
     translator = Translator()
-    translator.resumed = True
+    translator.totals_are_whole = False
     outer = said("Hi", message_id="m", usage=COUNTS)
     assert used(outer, result(model_usage=TOTALS), translator=translator) == {"m": (24, 14)}
 

@@ -1,4 +1,5 @@
-"""Processes that stand by for an expected turn: used when they fit exactly, ended when they do not, never a reason to fail."""
+"""Processes that stand by, for an expected turn or after an answer: used when they fit exactly, ended when they do not, never a
+reason to fail."""
 
 from __future__ import annotations
 
@@ -11,13 +12,14 @@ import pytest
 
 from execution import actions
 from execution.engine import Supervisor, standby, workspace
-from execution.engine.standby import Expected, Standby
+from execution.engine.standby import Expected, Ready, Standby
 from execution.models import Execution
 from execution.ports import Finished, NotPrepared, ProcessFacts, Prompt
 from execution.providers import registry
 from execution.providers.mock.provider import MockProvider, MockRun
 from execution.states import ExecutionState, OutcomeClass
 from governance import actions as governance_actions
+from governance.models import StopLine
 from governance.states import KillMode, KillScope
 from identities import actions as identity_actions
 from identities.models import Identity
@@ -52,6 +54,11 @@ class SlowRun(MockRun):
     def kill(self) -> bool:
         self.dead.set()
         return super().kill()
+
+    def again(self) -> SlowRun:
+        next_run = SlowRun(self._prompt.next())
+        next_run.dead = self.dead  # the same process
+        return next_run
 
 
 class SlowProvider(MockProvider):
@@ -113,9 +120,9 @@ def started(provider: SlowProvider, number: int = 1) -> SlowRun:
 def test_a_process_is_started_for_an_expected_turn_and_handed_over_once(pool, provider, bot) -> None:
     stand_by(pool, expected(bot))
     run = started(provider)
-    ready = pool.take(prompt_of(bot))
+    ready = pool.take(prompt_of(bot), conversation_id=7)
     assert ready.run is run
-    assert pool.take(prompt_of(bot)) is None
+    assert pool.take(prompt_of(bot), conversation_id=7) is None
 
 
 @pytest.mark.parametrize(
@@ -126,15 +133,15 @@ def test_a_process_is_started_for_an_expected_turn_and_handed_over_once(pool, pr
 def test_one_that_does_not_fit_exactly_is_ended_and_not_handed_over(pool, provider, bot, changes) -> None:
     stand_by(pool, expected(bot))
     run = started(provider)
-    assert pool.take(prompt_of(bot, **changes)) is None
+    assert pool.take(prompt_of(bot, **changes), conversation_id=7) is None
     assert run.dead.wait(10)
 
 
 def test_another_session_leaves_it_where_it_is(pool, provider, bot) -> None:
     stand_by(pool, expected(bot))
     started(provider)
-    assert pool.take(prompt_of(bot, session_id="s-2")) is None
-    assert pool.take(prompt_of(bot)) is not None
+    assert pool.take(prompt_of(bot, session_id="s-2"), conversation_id=8) is None
+    assert pool.take(prompt_of(bot), conversation_id=7) is not None
 
 
 def test_a_session_has_one_process_and_a_worker_at_most_so_many(pool, provider, bot) -> None:
@@ -153,7 +160,7 @@ def test_what_nobody_asks_for_is_ended(pool, provider, bot, monkeypatch) -> None
     monkeypatch.setattr(standby, "UNASKED_SECONDS", 0.0)
     pool.look_around()
     assert run.dead.wait(10)
-    assert pool.take(prompt_of(bot)) is None
+    assert pool.take(prompt_of(bot), conversation_id=7) is None
 
 
 def test_a_kill_order_ends_what_it_reaches(pool, provider, bot) -> None:
@@ -193,8 +200,78 @@ def test_a_provider_without_a_process_needs_none(pool, bot, monkeypatch) -> None
     assert opened == []
 
 
+class TestAfterAnAnswer:
+    """A process that has answered stays for the next turn of its session."""
+
+    def kept(self, pool: Standby, bot: Identity, session: str = "s-1", conversation: int = 7) -> SlowRun:
+        run = SlowRun(prompt_of(bot, session_id=session))
+        ready = Ready(run._prompt, run, bot.slug, conversation, ready=time.monotonic(), warm=True)
+        ready.process.set_result(ProcessFacts(4000 + conversation, 1.0, "here", "boot"))
+        assert pool.keep(ready)
+        return run
+
+    def test_it_is_handed_to_the_next_turn_only(self, pool, bot) -> None:
+        run = self.kept(pool, bot)
+        assert pool.take(prompt_of(bot), conversation_id=7).run is run
+        assert pool.take(prompt_of(bot), conversation_id=7) is None
+
+    def test_the_one_that_was_idle_longest_makes_room(self, pool, bot, settings) -> None:
+        settings.FLEET_WARM_PROCESSES = 2
+        runs = [self.kept(pool, bot, session=f"s-{number}", conversation=number) for number in range(3)]
+        assert runs[0].dead.wait(10)
+        assert [run.dead.is_set() for run in runs[1:]] == [False, False]
+
+    def test_what_is_expected_does_not_count_among_them(self, pool, provider, bot, settings) -> None:
+        settings.FLEET_WARM_PROCESSES = 1
+        run = self.kept(pool, bot, session="s-9", conversation=9)
+        stand_by(pool, expected(bot))
+        started(provider)
+        assert not run.dead.is_set()
+
+    def test_none_stays_where_that_is_switched_off(self, pool, bot, settings) -> None:
+        settings.FLEET_WARM_PROCESSES = 0
+        run = SlowRun(prompt_of(bot))
+        assert not pool.keep(Ready(run._prompt, run, bot.slug, 7, warm=True))
+        assert not run.dead.is_set()
+
+    def test_it_leaves_when_nobody_asks_for_long(self, pool, bot, settings) -> None:
+        run = self.kept(pool, bot)
+        pool.look_around()
+        assert not run.dead.is_set()
+        settings.FLEET_WARM_SECONDS = 0.0
+        pool.look_around()
+        assert run.dead.wait(10)
+
+    def test_one_that_has_ended_by_itself_is_not_handed_over(self, pool, bot) -> None:
+        self.kept(pool, bot)._stopping.set()
+        assert pool.take(prompt_of(bot), conversation_id=7) is None
+
+    def test_a_new_session_of_the_conversation_ends_it(self, pool, bot) -> None:
+        run, elsewhere = self.kept(pool, bot), self.kept(pool, bot, session="s-5", conversation=8)
+        assert pool.take(prompt_of(bot, session_id="s-2", session_turns=0), conversation_id=7) is None
+        assert run.dead.wait(10)
+        assert not elsewhere.dead.is_set()
+
+    def test_one_that_has_grown_too_large_leaves(self, pool, bot, settings, monkeypatch) -> None:
+        run = self.kept(pool, bot)
+        monkeypatch.setattr(standby.processes, "megabytes", lambda _facts: 700.0)
+        pool.weigh()
+        assert run.dead.wait(10)
+
+    def test_a_kill_order_that_only_drains_ends_it_too(self, pool, bot) -> None:
+        run = self.kept(pool, bot)
+        order = governance_actions.stop(scope=KillScope.FLEET, scope_id="", mode=KillMode.DRAIN, reason="drill", by=BY)
+        pool.look_around()
+        assert run.dead.wait(10)
+        line = eventually(
+            lambda: StopLine.objects.filter(order=order, kind="process").first(), "its line in the receipt"
+        )
+        assert (line.subject, line.expected, line.killed, bool(line.quiet_at)) == ("idle:4007", False, True, True)
+        assert bot.slug in line.sentence
+
+
 class TestATurn:
-    """The same in a worker: what was expected comes."""
+    """The same in a worker: what was expected comes, and the next one finds the process of the last."""
 
     @pytest.fixture
     def worker(self, provider: SlowProvider) -> Iterator[Supervisor]:
@@ -267,3 +344,32 @@ class TestATurn:
         assert execution.state == ExecutionState.SUCCEEDED
         assert stale.dead.wait(10)
         assert "You are new." in fresh._prompt.system_prompt
+
+    def test_after_an_answer_the_next_turn_runs_in_the_same_process(self, worker, provider, bot, monkeypatch) -> None:
+        monkeypatch.setattr(SlowRun, "prepare", lambda _run: None)
+        for turns in range(3):
+            execution = made.queued("Hello", identity=bot, session_id="s-1", session_turns=turns)
+            worker.work(execution.pk, execution.epoch)
+            execution.refresh_from_db()
+            assert execution.state == ExecutionState.SUCCEEDED
+        assert len(provider.runs) == 1
+
+    @pytest.mark.parametrize("text", ["mock:fail=overload", "mock:crash"])
+    def test_after_any_other_end_it_does_not(self, worker, provider, bot, monkeypatch, text) -> None:
+        monkeypatch.setattr(SlowRun, "prepare", lambda _run: None)
+        for turns, said in enumerate((text, "Hello")):
+            execution = made.queued(said, identity=bot, session_id="s-1", session_turns=turns)
+            worker.work(execution.pk, execution.epoch)
+        assert len(provider.runs) == 2
+        assert provider.runs[0].dead.is_set()
+
+    def test_a_bot_that_changed_is_not_answered_for_by_its_old_process(
+        self, worker, provider, bot, monkeypatch
+    ) -> None:
+        monkeypatch.setattr(SlowRun, "prepare", lambda _run: None)
+        for turns in range(2):
+            execution = made.queued("Hello", identity=bot, session_id="s-1", session_turns=turns)
+            worker.work(execution.pk, execution.epoch)
+            identity_actions.publish_text(identity=bot, kind=TextKind.SOUL, name="soul", content="You are new.", by=BY)
+        assert len(provider.runs) == 2
+        assert "You are new." in provider.runs[1]._prompt.system_prompt

@@ -1,5 +1,7 @@
 """The kill switch on the running product: processes gone, proof written, nothing new until it is lifted."""
 
+import re
+
 import pytest
 
 from tests.running_product import World, eventually
@@ -8,7 +10,10 @@ pytestmark = [pytest.mark.stack, pytest.mark.realcli]
 
 
 def test_stop_kills_live_clis_proves_it_and_holds_until_it_is_lifted(world: World):
-    people = [world.person() for _ in range(3)]
+    bystander, *people = (world.person() for _ in range(4))
+    bystander.wait_for_reply(bystander.send(world.ada, "Hello"))
+    idle = world.processes_of(bystander)  # it stays for the next message
+    assert idle
     world.model.silence("", 120)
     for person in people:
         person.send(world.ada, "Think for a long time")
@@ -19,9 +24,14 @@ def test_stop_kills_live_clis_proves_it_and_holds_until_it_is_lifted(world: Worl
     receipt = world.product.manage("stop", "--reason", "drill", "--wait", "60")
     try:
         assert "everything is quiet" in receipt
-        assert receipt.count("process") == len(people)
+        assert len(re.findall(r"ms: process \d+ ", receipt)) == len(people)
         assert receipt.count("queue") >= 1 and "channel telegram:ada" in receipt
         assert not any(world.processes_of(person) for person in people)
+        pid = idle[0].pid
+        eventually(
+            lambda: world.product.sql("SELECT quiet_at FROM governance_stopline WHERE subject = %s", f"idle:{pid}")
+        )
+        assert not any(process.is_running() for process in idle)
         assert "drill" in people[0].wait_for_reply(waiting, contains="drill").text
 
         world.model.clear()

@@ -35,16 +35,36 @@ def test_the_next_message_continues_the_session(world: World):
     assert "My cat is called Tom." in json.dumps(world.model.requests[-1].messages)
 
 
-def test_the_cli_of_the_next_message_starts_while_its_turn_is_still_being_admitted(world: World):
+def test_the_next_messages_are_answered_by_the_process_that_answered_the_first(world: World):
     eva = world.person()
-    eva.wait_for_reply(eva.send(world.ada, "Hello"))
-    assert "second" in eva.wait_for_reply(eva.send(world.ada, "The second one")).text
+    for text in ("My cat is called Tom.", "What is my cat called?", "And what is it?"):
+        assert text in eva.wait_for_reply(eva.send(world.ada, text)).text
     started = world.product.sql(
-        "SELECT e.spawned_at < e.claimed_at, e.session_turns FROM execution_execution e JOIN conversations_turn t ON t.execution_id = e.id"
-        " JOIN conversations_conversation c ON c.id = t.conversation_id WHERE c.chat_id = %s ORDER BY e.id",
+        "SELECT e.pid, e.session_turns, e.spawned_at < e.queued_at, e.output > 0 FROM execution_execution e"
+        " JOIN conversations_turn t ON t.execution_id = e.id JOIN conversations_conversation c ON c.id = t.conversation_id"
+        " WHERE c.chat_id = %s ORDER BY e.id",
         str(eva.id),
     )
-    assert started == [(False, 0), (True, 1)]
+    pid = started[0][0]
+    assert started == [(pid, 0, False, True), (pid, 1, True, True), (pid, 2, True, True)]
+
+
+def test_a_cli_that_died_meanwhile_is_started_while_the_turn_is_still_being_admitted(world: World):
+    eva = world.person()
+    eva.wait_for_reply(eva.send(world.ada, "My cat is called Tom."))
+    eventually(lambda: world.turns_of(eva) == [("replied", "")])
+    for process in reversed(world.processes_of(eva)):
+        process.kill()
+    eventually(lambda: not world.processes_of(eva))
+    eva.wait_for_reply(eva.send(world.ada, "What is my cat called?"))
+    assert "My cat is called Tom." in json.dumps(world.model.requests[-1].messages)
+    (started,) = world.product.sql(
+        "SELECT e.spawned_at BETWEEN i.received_at AND e.claimed_at FROM execution_execution e"
+        " JOIN conversations_turn t ON t.execution_id = e.id JOIN conversations_inboundmessage i ON i.turn_id = t.id"
+        " WHERE i.chat_id = %s AND e.session_turns = 1",
+        str(eva.id),
+    )
+    assert started == (True,)
 
 
 def test_chat_text_reaches_the_model_word_for_word(world: World):

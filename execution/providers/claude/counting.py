@@ -45,7 +45,7 @@ class Counting:
         return usage
 
     def rest(self, totals: Mapping[str, Mapping[str, Any]] | None, *, session_id: str) -> Usage | None:
-        """Return what the CLI's totals of a fresh process have above the messages we saw; None when there is nothing.
+        """Return what the CLI's totals of a fresh process have above what we have counted; None when there is nothing.
 
         The totals are compared as a whole, since a model may go by two names; the rest is put to the model that is missing most.
         """
@@ -60,7 +60,9 @@ class Counting:
         units = {unit: max(0, number) for unit, number in units.items()}
         if not any(units.values()):
             return None
-        return Usage(message_id=f"rest:{session_id}", model=self._missing_most(totals), **units)
+        usage = Usage(message_id=f"rest:{session_id}", model=self._missing_most(totals), **units)
+        self._highest[f"rest:{len(self._highest)}"] = usage  # the next turn of the same process must not count it again
+        return usage
 
     def _seen(self, unit: str, model: str | None = None) -> int:
         return sum(getattr(usage, unit) for usage in self._highest.values() if model in (None, usage.model))

@@ -51,4 +51,4 @@ class ClaudeProvider:
         """Return a run for this prompt; starts nothing."""
         from execution.providers.claude.session import ClaudeRun
 
-        return ClaudeRun(prompt, nursery=self._nursery)
+        return ClaudeRun.open(prompt, nursery=self._nursery)

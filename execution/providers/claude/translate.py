@@ -42,9 +42,10 @@ _BETWEEN_TEXTS = "\n\n"
 class Translator:
     """Turns the messages of one turn into events and remembers what the last one needs."""
 
-    def __init__(self) -> None:
-        self.resumed = False
-        self._counting = Counting()
+    def __init__(self, counting: Counting | None = None) -> None:
+        self.totals_are_whole = True  # the CLI's totals tell of this process alone, not of what a transcript began with
+        self.is_first = True  # … and of this turn alone
+        self._counting = counting or Counting()
         self._texts: list[str] = []  # the text blocks that are complete; only these are the answer
         self._streamed = ""  # of the one that is being written: a cut connection may begin it anew
         self._before = 0  # how many texts were complete when the message that is being written began
@@ -148,7 +149,9 @@ class Translator:
 
     def _rest(self, message: ResultMessage) -> Iterator[ProviderEvent]:
         """Count what no message told. Not for a resumed session: its totals start from the transcript (claude-code#83239)."""
-        rest = None if self.resumed else self._counting.rest(message.model_usage, session_id=message.session_id)
+        if not self.totals_are_whole:
+            return
+        rest = self._counting.rest(message.model_usage, session_id=message.session_id)
         if rest is not None:
             yield UsageReported(rest)
 
@@ -179,9 +182,7 @@ class Translator:
             "turns": message.num_turns,
             "terminal_reason": message.terminal_reason or "",
             "duration_api_ms": message.duration_api_ms,
-            "reported_cost_usd": None
-            if self.resumed
-            else message.total_cost_usd,  # a resumed session's total is not this turn's
+            "reported_cost_usd": message.total_cost_usd if self.totals_are_whole and self.is_first else None,
         }
         if not message.is_error and message.terminal_reason not in outcomes.INTERRUPTED:
             answer = self.said or message.result or ""

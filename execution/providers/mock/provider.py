@@ -79,3 +79,10 @@ class MockRun:
     def close(self) -> None:
         """Let go."""
         self._stopping.set()
+
+    def is_there(self) -> bool:
+        """It has no process that could go away."""
+        return not self._stopping.is_set()
+
+    def again(self) -> None:
+        """There is no process that could stay."""

@@ -122,7 +122,7 @@ def _turns(lines: Iterable[StopLine]) -> dict[str, Turn]:
 def _line(line: StopLine, order: KillOrder, processes: dict[str, Execution], turns: dict[str, Turn]) -> ReceiptLine:
     name, detail = line.subject, ""
     if line.kind == "process":
-        name, detail = f"Execution {line.subject}", _whereabouts(processes.get(line.subject))
+        name, detail = _process_name(line.subject), _whereabouts(processes.get(line.subject))
     elif line.kind == "queue":
         turn = turns.get(line.subject)
         name, detail = f"Waiting turn {line.subject}", turn.identity.name if turn else ""
@@ -133,6 +133,12 @@ def _line(line: StopLine, order: KillOrder, processes: dict[str, Execution], tur
         seconds=_seconds(order.ordered_at, line.quiet_at),
         ending=line.sentence or _ending(line),
     )
+
+
+def _process_name(subject: str) -> str:
+    """Return what a line about a process is called: the execution it worked on, or that it had nothing to do."""
+    kind, _, pid = subject.rpartition(":")
+    return f"Idle process {pid}" if kind else f"Execution {subject}"
 
 
 def _whereabouts(row: Execution | None) -> str:
