@@ -88,3 +88,24 @@ def test_after_a_long_absence_whoever_waited_is_served_at_once(
         thread.join()
     assert len(served) == 3
     assert max(served) - back < 3
+
+
+def test_many_broken_connections_hold_up_nobody(transactional_db: None, postgres: EmbeddedPostgres) -> None:
+    """A process that was busy has as many idle connections, and a restart breaks them all."""
+    busy = threading.Barrier(12)
+
+    def work() -> None:
+        Execution.objects.count()
+        busy.wait()
+        connection.close()
+
+    at_work = [threading.Thread(target=work) for _ in range(busy.parties)]
+    for thread in at_work:
+        thread.start()
+    for thread in at_work:
+        thread.join()
+    connection.close()
+    postgres.restart()
+    back = time.monotonic()
+    database.survive(lambda: Execution.objects.count(), seconds=60)
+    assert time.monotonic() - back < 3
