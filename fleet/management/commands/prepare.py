@@ -32,7 +32,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the steps in order."""
         by = Actor.system("prepare")
-        settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
         migrate_when_needed()
         governance_actions.ensure_default_policy(by=by)
         if not options["no_sample"]:
