@@ -30,9 +30,9 @@ seed: setup ## load the sample fleet of the running Fleet again (make run does i
 reset: setup ## remove every bot, conversation and key in var/, after asking
 	@$(VENV) -m fleet.platform reset
 
-test: setup-dev ## run the tests; ARGS="-k lanes" chooses
+test: setup-dev ## run the tests in several processes; ARGS="-k lanes" chooses, ARGS="-n 0" runs them in one
 	@$(VENV) tools/emulators.py
-	@$(VENV) -m pytest $(ARGS)
+	@$(VENV) -m pytest -n auto $(ARGS)
 
 check: setup-dev ## lint, types, ladder, migrations, deployment, diagrams, templates, secrets
 	@$(VENV) tools/check.py $(ARGS)

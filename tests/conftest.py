@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 from django.test import TransactionTestCase
 
+from budgets.actions import pricing
 from tests import triggers
 
-pytest_plugins = ["tests.emulators.plugin", "tests.running_product"]
+pytest_plugins = ["tests.emulators.plugin", "tests.processes", "tests.running_product"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,3 +24,10 @@ def append_only_tables_are_emptied_between_tests() -> None:
             empty(case)
 
     TransactionTestCase._fixture_teardown = emptied
+
+
+@pytest.fixture(scope="session", autouse=True)
+def catalogue_is_worked_out_once() -> None:
+    """Half the tests import the prices, and working them out takes longer than writing them down."""
+    entries = pricing._catalogue_entries
+    pricing._catalogue_entries = functools.cache(lambda: tuple(entries()))

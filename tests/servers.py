@@ -1,6 +1,8 @@
-"""The servers every test run stands on: its own PostgreSQL and Valkey, unless DATABASE_URL and REDIS_URL name others.
+"""The servers every test process stands on: its own PostgreSQL and Valkey, unless DATABASE_URL and REDIS_URL name others.
 
-A pytest plugin and not a conftest, because Django reads its settings before any conftest is imported.
+A pytest plugin and not a conftest, because Django reads its settings before any conftest is imported. When several
+processes share a run (`-n`), each loads this plugin and starts servers of its own. On a PostgreSQL named by DATABASE_URL
+each has a database of its own; one Valkey they cannot share, since what is published there reaches them all.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ import pytest
 from fleet.platform.embedded import EmbeddedPostgres, EmbeddedValkey
 from fleet.platform.process import EmbeddedServer
 
+PROCESSES = 3  # most of a run is waiting, so one more than the processors of the smallest machine it runs on
+SHARED_VALKEY = "Several processes cannot share the Valkey that REDIS_URL names"
+
 _servers = pytest.StashKey[dict[str, EmbeddedServer]]()
 
 
@@ -23,8 +28,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     holder = tempfile.TemporaryDirectory(prefix="fleet-test-", ignore_cleanup_errors=True)
     early_config.add_cleanup(holder.cleanup)
     directory = Path(holder.name)
-    os.environ.setdefault("FLEET_VAR", str(directory / "var"))
-    # A developer's own credentials and servers must never be used, whatever `.env` or the shell says.
+    # A developer's own data, credentials and bots must never be used, whatever `.env` or the shell says.
+    os.environ["FLEET_VAR"] = str(directory / "var")
     os.environ.update(ANTHROPIC_API_KEY="", FLEET_CLAUDE_LOGIN_DIR="", TELEGRAM_API_ROOT="http://127.0.0.1:1")
     early_config.stash[_servers] = servers = {}
     for variable, server in {
@@ -33,7 +38,27 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     }.items():
         if variable not in os.environ:
             os.environ[variable] = server.url
-            servers[server.name] = server
+            servers[variable] = server
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Say how many processes `-n auto` is."""
+    return PROCESSES if "REDIS_URL" in config.stash[_servers] else 0
+
+
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Let no process take the servers of this one, which only hands out tests, for servers that a person named."""
+    if "REDIS_URL" not in config.stash[_servers]:
+        raise pytest.UsageError(f"{SHARED_VALKEY}: leave it out, or run with -n 0.")
+    for variable in config.stash[_servers]:
+        del os.environ[variable]
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say why a run that was to have several processes has one."""
+    alone = config.option.numprocesses == 0 and "REDIS_URL" not in config.stash[_servers]
+    return f"{SHARED_VALKEY}: the tests run in one." if alone else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -49,17 +74,17 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def postgres(pytestconfig: pytest.Config) -> EmbeddedPostgres:
     """The PostgreSQL of this test run. A test that stops it starts it again."""
-    return _own(pytestconfig, "postgres")
+    return _own(pytestconfig, "DATABASE_URL")
 
 
 @pytest.fixture(scope="session")
 def valkey(pytestconfig: pytest.Config) -> EmbeddedValkey:
     """The Valkey of this test run. A test that stops it starts it again."""
-    return _own(pytestconfig, "valkey")
+    return _own(pytestconfig, "REDIS_URL")
 
 
-def _own(config: pytest.Config, name: str) -> EmbeddedServer:
-    server = config.stash[_servers].get(name)
+def _own(config: pytest.Config, variable: str) -> EmbeddedServer:
+    server = config.stash[_servers].get(variable)
     if server is None:
-        pytest.skip(f"This test stops {name}, and the one named in the environment is not ours to stop.")
+        pytest.skip(f"This test stops a server, and the one that {variable} names is not ours to stop.")
     return server
