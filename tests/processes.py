@@ -1,7 +1,8 @@
 """Which tests stay together when several processes share a run (`-n`), and in which order they are handed out.
 
 A group runs in one process: a file by itself, so that its fixtures are made once, and everything that uses one of the two
-installations that take long to start. xdist's own marks for groups do not reach its scheduler with this pytest.
+installations that take long to start. The whole product is in one group even where a test starts its own: twice at a time
+it is slower than twice in turn. xdist's own marks for groups do not reach its scheduler with this pytest.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ SHARED = {
     "tests/browser/": "browser",
     "tests/journeys/": "product",
     "tests/faults/test_whole_product.py": "product",
+    "tests/platform/test_product.py": "product",
 }
 LONG = ("browser", "stack", "realcli")
 
