@@ -1,6 +1,8 @@
 """A person writes in Telegram, the real CLI answers: what we add to the bare CLI's turn.
 
-The bare turn is the CLI alone: spawned, initialised, prompted, answered, against the same model emulator, interleaved with ours.
+Cold, every message gets a new CLI; warm, the CLI that answered the last one. The bare turn is the CLI alone: spawned, initialised,
+prompted, answered, against the same model emulator, interleaved with ours. Nobody writes faster than Telegram lets a bot answer.
+
 Our own overhead is what lies outside the CLI: from the update being fetched to the CLI being spawned, from the CLI being ready to the
 model being asked, less what the bare CLI takes from its prompt to asking, and from the CLI's last word to sendMessage.
 """
@@ -35,35 +37,51 @@ class Sample:
 
 
 def run() -> list[Figure]:
-    """Send the messages, alternating with bare turns."""
+    """Send the messages with a new CLI for each, alternating with bare turns; then with a CLI that stays."""
     with TelegramProcess() as telegram, ModelEmulator() as model, tempfile.TemporaryDirectory() as scratch:
-        bot = telegram.add_bot(TOKEN, "ada_bot")
-        eva = telegram.person(501, "Eva")
-        variables = {
+        bench = Bench(telegram, model, Path(scratch))
+        cold, bare = bench.converse(FLEET_WARM_PROCESSES="0")
+        warm, _ = bench.converse(compare=False)
+    return [*_cold(cold, bare), *_warm(warm)]
+
+
+class Bench:
+    """Telegram, the model, and Eva, who writes to Ada."""
+
+    def __init__(self, telegram: TelegramProcess, model: ModelEmulator, scratch: Path) -> None:
+        self._model, self._scratch = model, scratch
+        self._bot = telegram.add_bot(TOKEN, "ada_bot")
+        self._eva = telegram.person(501, "Eva")
+        self._variables = {
             "TELEGRAM_API_ROOT": telegram.url,
             "ANTHROPIC_BASE_URL": model.url,
             "ANTHROPIC_API_KEY": "sk-ant-not-a-key",
             "FLEET_TELEGRAM_ADA_TOKEN": TOKEN,
         }
-        with Product(**variables) as product:
-            pair(product, eva)
-            ours, bare = [], []
+
+    def converse(self, *, compare: bool = True, **variables: str) -> tuple[list[Sample], list[Sample]]:
+        """Return what the messages of one conversation took, and the bare turns between them."""
+        ours, bare = [], []
+        with Product(**self._variables, **variables) as product:
+            pair(product, self._eva)
             for number in range(WARM_UP + MESSAGES):
-                bare.append(_bare(model, Path(scratch), number))
-                model.clear()
-                said = eva.send(bot, f"Message {number}: how are you?")
-                reply = eva.wait_for_reply(said, f"Message {number}")
-                time.sleep(0.3)
-                moments = _moments(product)
-                ours.append(
-                    Sample(
-                        whole=reply.stored.monotonic - said.times().enqueued.monotonic,
-                        to_spawn=moments["spawned"] - said.times().fetched[0].monotonic,
-                        to_model=model.requests[-1].at - moments["ready"],
-                        to_send=reply.called.monotonic - moments["ended"],
-                    )
-                )
-    return _figures(ours[WARM_UP:], bare[WARM_UP:])
+                if compare:
+                    bare.append(_bare(self._model, self._scratch, number))
+                ours.append(self._message(product, number))
+        return ours[WARM_UP:], bare[WARM_UP:]
+
+    def _message(self, product: Product, number: int) -> Sample:
+        self._model.clear()
+        said = self._eva.send(self._bot, f"Message {number}: how are you?")
+        reply = self._eva.wait_for_reply(said, f"Message {number}")
+        time.sleep(1.0)  # a bot may answer once a second
+        moments = _moments(product)
+        return Sample(
+            whole=reply.stored.monotonic - said.times().enqueued.monotonic,
+            to_spawn=moments["spawned"] - said.times().fetched[0].monotonic,
+            to_model=self._model.requests[-1].at - moments["ready"],
+            to_send=reply.called.monotonic - moments["ended"],
+        )
 
 
 def _moments(product: Product) -> dict[str, float]:
@@ -76,7 +94,7 @@ def _moments(product: Product) -> dict[str, float]:
     return dict(zip(("spawned", "ready", "ended"), (float(moment) - offset for moment in row), strict=True))
 
 
-def _figures(ours: list[Sample], bare: list[Sample]) -> list[Figure]:
+def _cold(ours: list[Sample], bare: list[Sample]) -> list[Figure]:
     bare_to_model, bare_whole = p50([turn.to_model for turn in bare]), 1000 * p50([turn.whole for turn in bare])
     overhead = [1000 * (turn.to_spawn + turn.to_model - bare_to_model + turn.to_send) for turn in ours]
     whole = [1000 * turn.whole for turn in ours]
@@ -94,6 +112,14 @@ def _figures(ours: list[Sample], bare: list[Sample]) -> list[Figure]:
         ),
         Figure("Telegram message to visible reply, cold CLI, p95", p95(whole), "ms"),
     ]  # fmt: skip
+
+
+def _warm(ours: list[Sample]) -> list[Figure]:
+    whole = [1000 * turn.whole for turn in ours]
+    return [
+        Figure("Telegram message to visible reply, warm CLI, p50", p50(whole), "ms", target=120),
+        Figure("Telegram message to visible reply, warm CLI, p95", p95(whole), "ms", target=250),
+    ]
 
 
 def _bare(model: ModelEmulator, scratch: Path, number: int) -> Sample:
