@@ -38,7 +38,10 @@ _ASK_ADMIN = "Please try again; if it stays, an administrator finds more in the 
 class Turn(Protocol):
     """What the process asks of the turn it is working on. All but `judge` are called on the loop."""
 
-    said: str
+    @property
+    def said(self) -> str:
+        """Return everything the model has said so far."""
+        ...
 
     def message(self) -> dict[str, Any]:
         """Return what was asked, as the CLI takes it."""
