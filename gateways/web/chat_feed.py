@@ -20,6 +20,7 @@ MESSAGES_PER_LOOK = 100
 _KINDS = {
     EventKind.TEXT: "text",
     EventKind.TOOL_STARTED: "tool_started",
+    EventKind.TOOL_DENIED: "tool_denied",
     EventKind.TOOL_FINISHED: "tool_finished",
     EventKind.NOTICE: "state",
     EventKind.ERROR: "error",

@@ -35,7 +35,14 @@ function addText(parts, text) {
   open.append(text);
 }
 
+function toolLine(parts, call) {
+  return parts.querySelector(`[data-call="${CSS.escape(call)}"]`);
+}
+
+// A refusal may be told before the call it refuses: whichever comes first draws the line.
 function addTool(parts, { call, tool, target }) {
+  const known = toolLine(parts, call);
+  if (known) return known;
   const line = element("details", "fold tool", "");
   const summary = document.createElement("summary");
   line.dataset.call = call;
@@ -45,13 +52,24 @@ function addTool(parts, { call, tool, target }) {
   log.tabIndex = 0;
   line.append(summary, log);
   parts.append(line);
+  return line;
 }
 
-function endTool(parts, { call, ok, summary }) {
-  const line = parts.querySelector(`[data-call="${CSS.escape(call)}"]`);
-  if (!line) return;
-  line.querySelector(".badge").replaceWith(ok ? badge("ok", "Done") : badge("failed", "Failed"));
-  line.querySelector(".log").textContent = summary || "Nothing reported.";
+function endTool(line, status, told) {
+  line.querySelector(".badge").replaceWith(status);
+  line.querySelector(".log").textContent = told || "Nothing reported.";
+}
+
+// What the gate said stays: that the provider then ends the call as failed is only how it takes note.
+function denyTool(parts, message) {
+  const line = addTool(parts, message);
+  line.dataset.denied = "";
+  endTool(line, badge("held", "Denied"), message.reason);
+}
+
+function finishTool(parts, { call, ok, summary }) {
+  const line = toolLine(parts, call);
+  if (line && !("denied" in line.dataset)) endTool(line, ok ? badge("ok", "Done") : badge("failed", "Failed"), summary);
 }
 
 function label(turn, text) {
@@ -64,11 +82,14 @@ const ACTS = {
     label(turn, "Writing");
   },
   tool_started(turn, parts, message) {
-    addTool(parts, message);
-    label(turn, `Running tool ${message.tool}`);
+    if (!("denied" in addTool(parts, message).dataset)) label(turn, `Running tool ${message.tool}`);
+  },
+  tool_denied(turn, parts, message) {
+    denyTool(parts, message);
+    label(turn, "Thinking");
   },
   tool_finished(turn, parts, message) {
-    endTool(parts, message);
+    finishTool(parts, message);
     label(turn, "Thinking");
   },
   state(turn, parts, message) { label(turn, message.label); },

@@ -41,6 +41,20 @@ def test_words_appear_while_they_are_written_and_survive_a_reload(visit: Visit) 
     expect(answers(page).locator(".tool")).to_contain_text("Read")
 
 
+def test_a_refused_tool_call_reads_denied_while_the_turn_is_live_and_after_it(visit: Visit) -> None:
+    page = visit("/chat/new/?bot=ada")
+    begin(page, "mock:tool=Bash mock:slow=4 mock:words=100")
+    expect(page.locator("[data-turn]")).to_be_visible()
+    before = page.locator("[data-turn] .tool")
+    expect(before.locator(".badge")).to_have_text("Denied", timeout=20_000)
+    before.locator("summary").click()
+    expect(before.locator(".log")).to_contain_text("grant")
+    expect(page.locator(".said__stream")).to_contain_text("word5", timeout=30_000)  # the call has ended meanwhile
+    expect(before.locator(".badge")).to_have_text("Denied")
+    expect_answers(page, 1)
+    expect(answers(page).locator(".tool .badge")).to_have_text("Denied")
+
+
 def test_a_lost_socket_loses_nothing(visit: Visit, complaints: list[str]) -> None:
     page = visit("/chat/new/?bot=ada")
     sockets: list[WebSocketRoute] = []

@@ -104,13 +104,16 @@ class TestWhatItCarries:
             (EventKind.TOOL_FINISHED, {"call": "c1", "ok": True, "summary": "3 lines"}),
             (EventKind.NOTICE, {"text": "A new session was opened."}),
             (EventKind.USAGE, {"output": 5}),
+            (EventKind.TOOL_DENIED, {"call": "c2", "tool": "Bash", "target": "ls", "reason": "Nobody granted it."}),
         )
         events = [frame for frame in browser.open(address).until(type="sync") if frame["type"] == "event"]
         assert [(frame["seq"], frame["kind"]) for frame in events] == [
             (2, "tool_started"),
             (3, "tool_finished"),
             (4, "state"),
+            (6, "tool_denied"),
         ]
+        assert events[3]["reason"] == "Nobody granted it."
         assert events[0]["tool"] == "Read"
         assert events[2]["label"] == "A new session was opened."
 
