@@ -13,6 +13,7 @@ from conversations.states import (
     INBOUND,
     SESSION,
     TURN,
+    UNDELIVERED,
     Author,
     BusyMode,
     ConversationKind,
@@ -50,7 +51,10 @@ class Conversation(models.Model):
                 fields=["account", "chat_id", "thread_id", "identity", "kind"], name="one_conversation_per_place"
             )
         ]
-        indexes = [models.Index(fields=["identity", "-last_message_at"], name="conversation_recent")]
+        indexes = [
+            models.Index(fields=["identity", "-last_message_at"], name="conversation_recent"),
+            models.Index(fields=["-last_message_at", "-id"], name="conversation_latest"),
+        ]
 
     def __str__(self) -> str:
         return self.title or f"{self.account} {self.chat_id}"
@@ -215,6 +219,9 @@ class Delivery(models.Model):
     doubtful = models.BooleanField(default=False, help_text="was unknown once: resent with a visible mark")
     sentence = models.TextField(blank=True, help_text="what the platform said when it refused")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    asked_at = models.DateTimeField(
+        null=True, blank=True, help_text="when a person asked for it to be sent all the same; its age counts from here"
+    )
     sending_since = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
 
@@ -228,7 +235,12 @@ class Delivery(models.Model):
                 fields=["account", "chat_id", "id"],
                 condition=Q(state__in=["pending", "sending", "unknown"]),
                 name="delivery_outbox",
-            )
+            ),
+            models.Index(
+                fields=["account", "chat_id", "created_at"],
+                condition=Q(state__in=UNDELIVERED, turn__isnull=True),
+                name="delivery_undelivered",
+            ),
         ]
         triggers = [steps_trigger(DELIVERY)]
 

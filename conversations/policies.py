@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fleet.kernel.exceptions import Refused
+from conversations.models import Delivery
+from conversations.ports import has_sender, is_served, platform_of
+from conversations.states import UNDELIVERED, DeliveryKind
+from fleet.kernel.exceptions import Refused, StateConflict
 
 MAX_TEXT_BYTES = 64 * 1024
 QUEUE_CAP = 20
@@ -53,3 +56,40 @@ def check_queue(waiting: int) -> None:
 def is_stop_word(text: str) -> bool:
     """Return whether a plain text means stop."""
     return text.strip().strip(".!").lower() in STOP_WORDS
+
+
+def check_can_send_again(delivery: Delivery) -> None:
+    """Raise StateConflict for a delivery that is on its way or has arrived, Refused for one that nobody would send."""
+    if delivery.state not in UNDELIVERED:
+        raise StateConflict(
+            "This message cannot be sent again.",
+            why=f"It is {delivery.get_state_display().lower()}.",
+            next_step="Look at it again in its conversation.",
+        )
+    if delivery.kind == DeliveryKind.PROGRESS:
+        raise Refused(
+            "A note about progress is not sent later.",
+            why="The turn it spoke of has moved on.",
+            next_step="Send the answer of that turn instead.",
+            code="overtaken",
+        )
+    if not is_served(delivery.account):
+        place = platform_of(delivery.account).capitalize()
+        sends = has_sender(delivery.account)
+        raise Refused(
+            f"Nobody would send this to {place} now.",
+            why="The bot's account there has no token or is not served."
+            if sends
+            else f"Fleet does not send to {place}.",
+            next_step="Set its token under Account, then ask again." if sends else "Read it here.",
+            code="not_served",
+        )
+
+
+def can_send_again(delivery: Delivery) -> bool:
+    """Return whether a person could have this delivery sent again now."""
+    try:
+        check_can_send_again(delivery)
+    except (Refused, StateConflict):
+        return False
+    return True

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from conversations.models import Conversation, InboundMessage
     from identities.models import Identity, Person
 
-# Their answers are read from PostgreSQL by the page, the API or the terminal: storing one is delivering it.
-STORED_PLATFORMS = frozenset({"web", "api", "cli"})
-
 
 @dataclass(frozen=True, slots=True)
 class UnifiedMessage:
@@ -77,6 +74,35 @@ class Command:
     permission: Permission
     run: Callable[[CommandContext], str]
     needs_pairing: bool = True
+
+
+# The platforms that a process sends to, and how to ask whether an account there is served. Apps above fill it when Django starts.
+_senders: dict[str, Callable[[str], bool]] = {}
+
+
+def register_sender(platform: str, *, serves: Callable[[str], bool]) -> None:
+    """Note that a process sends to `platform`; `serves` says of an account whether one does so now."""
+    _senders[platform] = serves
+
+
+def sending_platforms() -> tuple[str, ...]:
+    """Return the platforms that a process sends to."""
+    return tuple(_senders)
+
+
+def has_sender(account: str) -> bool:
+    """Return whether a process sends what goes to this account.
+
+    Everywhere else (console, API, command line, a platform nobody serves) answers are read from PostgreSQL: storing one is
+    delivering it.
+    """
+    return platform_of(account) in _senders
+
+
+def is_served(account: str) -> bool:
+    """Return whether what goes to this account would be sent now."""
+    serves = _senders.get(platform_of(account))
+    return serves is not None and serves(account)
 
 
 _commands: dict[str, Command] = {}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from django.db.models import Exists, OuterRef, QuerySet
+import datetime as dt
+from collections.abc import Collection
 
-from conversations.models import Conversation, InboundMessage, Message, Turn
-from conversations.states import TURN, TurnState
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+
+from conversations.models import Conversation, Delivery, InboundMessage, Message, Turn
+from conversations.states import TURN, UNDELIVERED, DeliveryKind, TurnState
 from fleet.kernel.exceptions import NotFound
 from governance.states import KillScope
 from identities.models import Identity, Person
@@ -13,6 +16,7 @@ from identities.permissions import Permission
 
 ACTIVE = (TurnState.ADMITTED, TurnState.RUNNING, TurnState.WAITING)
 PAGE = 30
+NOTICES = 100
 
 
 def place_of(row: InboundMessage, identity: Identity) -> dict[str, object]:
@@ -49,6 +53,20 @@ def conversations_of(person: Person, *, before: int | None = None, limit: int = 
     return rows[:limit]
 
 
+def latest_conversations(
+    person: Person, *, before: tuple[dt.datetime, int] | None = None, limit: int = PAGE
+) -> QuerySet[Conversation]:
+    """Return conversations this person may read, the latest message first, before that (time, id)."""
+    rows = Conversation.objects.select_related("identity").order_by("-last_message_at", "-pk")
+    if Permission.FLEET_VIEW not in person.permissions:
+        rows = rows.filter(person=person)
+    if before is not None:
+        moment, key = before
+        # The first condition says it all to the index; the second only parts those of the same moment.
+        rows = rows.filter(last_message_at__lte=moment).filter(Q(last_message_at__lt=moment) | Q(pk__lt=key))
+    return rows[:limit]
+
+
 def get_conversation(conversation_id: int, *, person: Person) -> Conversation:
     """Return a conversation this person may read; NotFound otherwise."""
     row = Conversation.objects.select_related("identity", "person").filter(pk=conversation_id).first()
@@ -80,6 +98,45 @@ def transcript(
     if before is not None:
         rows = rows.filter(pk__lt=before)
     return list(reversed(rows.order_by("-pk")[:limit]))
+
+
+def deliveries_of_turns(turn_ids: Collection[int]) -> list[Delivery]:
+    """Return the answers and notices of these turns, with how far they got."""
+    return list(Delivery.objects.filter(turn__in=turn_ids).exclude(kind=DeliveryKind.PROGRESS).order_by("pk"))
+
+
+def undelivered_notices(
+    conversation: Conversation, *, since: dt.datetime, before_message: int | None = None
+) -> list[Delivery]:
+    """Return notices of no turn (a command's answer, a refusal) that did not arrive here, in a stretch of the conversation."""
+    rows = Delivery.objects.filter(
+        account=conversation.account,
+        chat_id=conversation.chat_id,
+        thread_id=conversation.thread_id,
+        turn=None,
+        state__in=UNDELIVERED,
+        created_at__gte=since,
+    ).exclude(kind=DeliveryKind.PROGRESS)
+    if before_message is not None:
+        end = Message.objects.filter(pk=before_message).values("created_at")
+        rows = rows.filter(created_at__lt=Subquery(end))
+    return list(rows.order_by("created_at")[:NOTICES])
+
+
+def get_delivery(delivery_id: int, *, person: Person) -> tuple[Delivery, Conversation]:
+    """Return a delivery into a conversation that this person may read, and that conversation; NotFound otherwise."""
+    row = Delivery.objects.select_related("turn__conversation").filter(pk=delivery_id).first()
+    place = _place_of_delivery(row) if row else None
+    if row is None or place is None or not may_read(place, person):
+        raise NotFound("There is no such delivery.", next_step="Reload the conversation.")
+    return row, place
+
+
+def _place_of_delivery(row: Delivery) -> Conversation | None:
+    if row.turn:
+        return row.turn.conversation
+    places = Conversation.objects.filter(account=row.account, chat_id=row.chat_id, thread_id=row.thread_id)
+    return places.order_by("pk").first()
 
 
 def open_turns(conversation: Conversation) -> list[Turn]:

@@ -123,19 +123,23 @@ DELIVERY = Machine(
         DeliveryState.PARTIAL: (DeliveryState.PENDING, DeliveryState.FAILED),
         DeliveryState.UNKNOWN: (DeliveryState.PENDING, DeliveryState.SENT, DeliveryState.FAILED),
         DeliveryState.SENT: (),
-        DeliveryState.FAILED: (),
-        DeliveryState.SUPPRESSED: (),
+        DeliveryState.FAILED: (DeliveryState.PENDING,),
+        DeliveryState.SUPPRESSED: (DeliveryState.PENDING,),
     },
     meaning={
         DeliveryState.PENDING: "waits for its gateway; may be tried again after `not_before`",
         DeliveryState.SENDING: "the platform is being called",
         DeliveryState.SENT: "the platform gave a receipt for every part",
         DeliveryState.PARTIAL: "some parts have receipts; the rest was refused",
-        DeliveryState.FAILED: "the platform refused it for good",
-        DeliveryState.SUPPRESSED: "withheld on purpose: too old, or a progress note that was overtaken",
+        DeliveryState.FAILED: "the platform refused it for good, or gave no receipt twice; a person may have it sent again",
+        DeliveryState.SUPPRESSED: "withheld on purpose: too old (a person may have it sent), or a progress note that was overtaken",
         DeliveryState.UNKNOWN: "the call began and no receipt came; resent only with a visible mark",
     },
 )
+
+
+# Nothing more happens to these by itself, or nobody knows what did: a person may have them sent again.
+UNDELIVERED = (DeliveryState.SUPPRESSED, DeliveryState.FAILED, DeliveryState.PARTIAL, DeliveryState.UNKNOWN)
 
 
 class DeliveryKind(TextChoices):

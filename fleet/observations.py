@@ -196,13 +196,18 @@ def queues() -> Queues:
         "inbox": (InboundMessage.objects.filter(state=InboundState.RECEIVED), "received_at"),
         "turns": (Turn.objects.filter(state=TurnState.QUEUED), "created_at"),
         "executions": (Execution.objects.filter(state=ExecutionState.QUEUED), "queued_at"),
-        "outbox": (Delivery.objects.filter(state=DeliveryState.PENDING), "created_at"),
+        "outbox": (_outbox(), "since"),
     }
     counts = {name: _count_and_age(rows, field) for name, (rows, field) in waiting.items()}
     ages = [age for _, age in counts.values() if age is not None]
     return Queues(
         **{name: number for name, (number, _) in counts.items()}, oldest_waiting_seconds=max(ages, default=None)
     )
+
+
+def _outbox() -> QuerySet[Delivery]:
+    """Return what waits to be sent; what a person asked for waits since then."""
+    return Delivery.objects.filter(state=DeliveryState.PENDING).annotate(since=Coalesce("asked_at", "created_at"))
 
 
 def _count_and_age(rows: QuerySet[Any], field: str) -> tuple[int, float | None]:

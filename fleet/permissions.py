@@ -77,6 +77,7 @@ ROUTES: dict[str, Rule] = {
     "console:messages": Rule(Permission.FLEET_VIEW, write=Permission.BOT_TALK),
     "console:message": VIEW,
     "console:stop_turn": Rule(Permission.BOT_TALK),  # likewise
+    "console:delivery": Rule(Permission.FLEET_VIEW, write=Permission.DELIVERY_SEND),
     "console:kill_switch": VIEW,
     "console:kill_badge": VIEW,
     "console:stop_receipt": VIEW,

@@ -6,6 +6,8 @@ import datetime as dt
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from django.db.models import QuerySet
+
 from conversations.models import Turn
 from conversations.states import TURN
 from fleet.kernel import clock
@@ -38,13 +40,22 @@ class AccountStatus:
 
 def accounts_to_serve(platform: str | None = None, *, only: Collection[str] = ()) -> list[GatewayAccount]:
     """Return the active accounts that have a token, of one platform or all; `only` limits them to bots of these slugs."""
-    rows = GatewayAccount.objects.select_related("identity").filter(state=AccountState.ACTIVE).exclude(token_hash="")
-    rows = rows.exclude(identity__state=IdentityState.RETIRED)
+    rows = _served().select_related("identity")
     if platform:
         rows = rows.filter(platform=platform)
     if only:
         rows = rows.filter(identity__slug__in=only)
     return list(rows.order_by("pk"))
+
+
+def _served() -> QuerySet[GatewayAccount]:
+    rows = GatewayAccount.objects.filter(state=AccountState.ACTIVE).exclude(token_hash="")
+    return rows.exclude(identity__state=IdentityState.RETIRED)
+
+
+def is_served(key: str) -> bool:
+    """Return whether the gateway process sends what goes to this account."""
+    return _served().filter(key=key).exists()
 
 
 def token_holders(token_hashes: Iterable[str]) -> dict[str, TokenLease]:
@@ -53,9 +64,10 @@ def token_holders(token_hashes: Iterable[str]) -> dict[str, TokenLease]:
     return {lease.token_hash: lease for lease in rows.filter(until__gte=clock.db_now())}
 
 
-def account_statuses() -> list[AccountStatus]:
-    """Return every account's status in the order of the bots."""
-    accounts = list(GatewayAccount.objects.select_related("identity").order_by("identity_id", "platform"))
+def account_statuses(*, only: Collection[str] | None = None) -> list[AccountStatus]:
+    """Return every account's status in the order of the bots; `only` limits them to bots of these slugs."""
+    rows = GatewayAccount.objects.select_related("identity").order_by("identity_id", "platform")
+    accounts = list(rows if only is None else rows.filter(identity__slug__in=only))
     leases = token_holders(account.token_hash for account in accounts if account.token_hash)
     return [_status(account, leases.get(account.token_hash)) for account in accounts]
 

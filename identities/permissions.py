@@ -20,6 +20,7 @@ class Permission(TextChoices):
     FLEET_VIEW = "fleet.view", "See bots, conversations, executions and numbers"
     BOT_TALK = "bot.talk", "Talk to a bot"
     TURN_STOP = "turn.stop", "Stop a running turn"
+    DELIVERY_SEND = "delivery.send", "Have a message sent that was withheld or did not arrive"
     FLEET_STOP = "fleet.stop", "Throw the kill switch"
     FLEET_RESUME = "fleet.resume", "Lift the kill switch"
     BOT_EDIT = "bot.edit", "Change a bot, its texts and its limits"
@@ -31,7 +32,13 @@ class Permission(TextChoices):
 
 
 _VIEWER = {Permission.PUBLIC, Permission.SIGNED_IN, Permission.FLEET_VIEW}
-_OPERATOR = _VIEWER | {Permission.BOT_TALK, Permission.TURN_STOP, Permission.FLEET_STOP, Permission.FLEET_RESUME}
+_OPERATOR = _VIEWER | {
+    Permission.BOT_TALK,
+    Permission.TURN_STOP,
+    Permission.DELIVERY_SEND,
+    Permission.FLEET_STOP,
+    Permission.FLEET_RESUME,
+}
 _APPROVER = _VIEWER | {Permission.BOT_TALK, Permission.APPROVAL_DECIDE, Permission.FLEET_STOP}
 
 MATRIX: dict[Role, frozenset[Permission]] = {

@@ -11,6 +11,7 @@ from conversations.actions.outbox import (
     delivery_receipt,
     delivery_unknown,
     resend,
+    send_anyway,
 )
 from conversations.actions.receiving import Received, accept, receive
 from conversations.actions.sessions import start_anew
@@ -36,6 +37,7 @@ __all__ = [
     "receive",
     "refuse_queued",
     "resend",
+    "send_anyway",
     "silence",
     "start_anew",
     "stop_conversation",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Coalesce
 
 from conversations import events
 from conversations.models import Delivery, InboundMessage, Turn
-from conversations.ports import STORED_PLATFORMS, platform_of
+from conversations.policies import check_can_send_again
+from conversations.ports import has_sender, platform_of, sending_platforms
 from conversations.states import DELIVERY, DeliveryKind, DeliveryState
 from fleet.kernel import clock, journal, live
 from fleet.kernel.actors import Actor
@@ -37,9 +42,9 @@ def deliver(
 ) -> Delivery:
     """Queue a text for one place, inside the transaction of the change that causes it.
 
-    Accounts without a gateway process (web, API, command line) read their answers from PostgreSQL: theirs are `sent` at once.
+    Where no process sends (web, API, command line) answers are read from PostgreSQL: those are `sent` at once.
     """
-    stored = platform_of(account) in STORED_PLATFORMS
+    stored = not has_sender(account)
     delivery = Delivery.objects.create(
         account=account,
         chat_id=chat_id,
@@ -66,7 +71,8 @@ WITH heads AS (
     ORDER BY account, chat_id, (state = 'sending') DESC, id
 ), due AS MATERIALIZED (
     SELECT d.id FROM conversations_delivery d JOIN heads h ON h.id = d.id
-    WHERE d.state = 'pending' AND d.not_before <= statement_timestamp() AND d.created_at > statement_timestamp() - make_interval(secs => %s)
+    WHERE d.state = 'pending' AND d.not_before <= statement_timestamp()
+        AND COALESCE(d.asked_at, d.created_at) > statement_timestamp() - make_interval(secs => %s)
     ORDER BY d.id LIMIT %s FOR UPDATE OF d SKIP LOCKED
 )
 UPDATE conversations_delivery SET state = 'sending', attempts = attempts + 1, sending_since = statement_timestamp()
@@ -143,17 +149,39 @@ def delivery_unknown(*, delivery_id: int, by: Actor) -> Delivery:
 
 def resend(*, delivery_id: int, by: Actor) -> Delivery:
     """Send a delivery in doubt once more, visibly marked as possibly repeated."""
+    return _again(Delivery.objects.get(pk=delivery_id), by=by, doubtful=True)
+
+
+@transaction.atomic
+def send_anyway(*, delivery_id: int, by: Actor) -> Delivery:
+    """Send what was withheld, refused or left in doubt, because a person asks for it; a new day begins in which it may be sent.
+
+    What may have arrived before is marked as possibly repeated; of one that went out in part only the rest is sent.
+    Raises StateConflict for one that is on its way or has arrived, Refused where nobody would send it.
+    """
     delivery = Delivery.objects.get(pk=delivery_id)
+    check_can_send_again(delivery)
+    doubtful = delivery.doubtful or delivery.state == DeliveryState.UNKNOWN
+    details = {"asked": True, "was": delivery.sentence}
+    _again(delivery, by=by, doubtful=doubtful, details=details, asked_at=clock.db_now(), ended_at=None, sentence="")
+    live.hint(f"outbox:{platform_of(delivery.account)}", account=delivery.account)
+    return Delivery.objects.get(pk=delivery_id)
+
+
+def _again(
+    delivery: Delivery, *, by: Actor, doubtful: bool, details: dict[str, Any] | None = None, **fields: Any
+) -> Delivery:
     return move(
         delivery,
         DELIVERY,
         DeliveryState.PENDING,
         by=by,
         event=events.DELIVERY_MOVED,
-        details={"doubtful": True},
-        doubtful=True,
+        details={"doubtful": doubtful, **(details or {})},
+        doubtful=doubtful,
         sending_since=None,
         not_before=clock.now(),
+        **fields,
     )
 
 
@@ -171,19 +199,32 @@ def _end(delivery: Delivery, state: DeliveryState, *, by: Actor, **fields: Any) 
 
 
 def settle_doubt(limit: int = 50) -> int:
-    """Resolve what senders left behind: a call without receipt becomes unknown and is resent with a mark; what is stale is withheld."""
+    """Resolve what senders left behind: a call without receipt becomes unknown and is resent with a mark; what is stale is withheld.
+
+    What waits for a platform that nobody sends to (any more) is stored, and with that delivered.
+    """
     by = Actor.system("sweep")
     stuck = Delivery.objects.filter(state=DeliveryState.SENDING, sending_since__lt=clock.db_now(-SENDING_AT_MOST))
     doubtful = Delivery.objects.filter(state=DeliveryState.UNKNOWN)
-    stale = Delivery.objects.filter(state=DeliveryState.PENDING, created_at__lt=clock.db_now(-FRESH_FOR))
+    waiting = Delivery.objects.filter(state=DeliveryState.PENDING)
+    sent_by_nobody = waiting.exclude(_account_has_sender())
+    since = Coalesce("asked_at", "created_at")
+    stale = waiting.alias(since=since).filter(_account_has_sender(), since__lt=clock.db_now(-FRESH_FOR))
     return (
         each(lambda row: delivery_unknown(delivery_id=row.pk, by=by), stuck[:limit], what="stuck_delivery")
         + each(lambda row: _settle_unknown(row, by), doubtful[:limit], what="doubtful_delivery")
+        + each(lambda row: _end(row, DeliveryState.SENT, by=by), sent_by_nobody[:limit], what="stored_delivery")
         + each(lambda row: _withhold(row, by), stale[:limit], what="stale_delivery")
     )
 
 
-_TOO_OLD = "Not sent: it was older than 24 hours when its gateway came back. It can be read in the console."
+_TOO_OLD = "Not sent: it was older than 24 hours when its gateway came back."
+
+
+def _account_has_sender() -> Q:
+    """Return the condition that a process sends to the delivery's account; it holds for no row while nobody registered one."""
+    platforms = [Q(account__startswith=f"{platform}:") for platform in sending_platforms()]
+    return reduce(or_, platforms, Q(pk__in=[]))
 
 
 def _settle_unknown(delivery: Delivery, by: Actor) -> Delivery:

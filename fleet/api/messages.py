@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from conversations import actions
 from conversations.actions import Intake, Received
 from conversations.models import Turn
-from conversations.ports import STORED_PLATFORMS, UnifiedMessage, platform_of
+from conversations.ports import UnifiedMessage, has_sender
 from conversations.states import TURN, TurnState
 from fleet.api.base import ApiView, actor_of, body_of, checked, gateway_of, person_of
 from fleet.api.errors import status_of
@@ -129,8 +129,8 @@ def _from_gateway(token: AccessToken, body: dict[str, Any], key: str) -> Unified
         )
     if "sender" not in body or not body["chat_id"]:
         raise Invalid("The sender or the chat is missing.", next_step="A gateway names sender.id and chat_id.")
-    # Where people's own conversations are kept too, a gateway must not be able to name one of them.
-    own = f"g{token.pk}:" if platform_of(account) in STORED_PLATFORMS else ""
+    # Where no process of ours speaks, people's own conversations may be kept too: a gateway must not be able to name one of them.
+    own = "" if has_sender(account) else f"g{token.pk}:"
     return UnifiedMessage(
         account=account,
         event_id=own + key,

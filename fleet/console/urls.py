@@ -18,6 +18,7 @@ urlpatterns = [
     path("chat/<int:conversation_id>/messages/", chats.messages, name="messages"),
     path("chat/<int:conversation_id>/messages/<int:message_id>/", chats.message, name="message"),
     path("chat/turns/<int:turn_id>/stop/", chats.stop_turn, name="stop_turn"),
+    path("chat/deliveries/<int:delivery_id>/", chats.delivery, name="delivery"),
     path("kill-switch/", kill_switch.kill_switch, name="kill_switch"),
     path("kill-switch/badge/", kill_switch.kill_badge, name="kill_badge"),
     path("kill-switch/stop/", kill_switch.stop, name="stop"),

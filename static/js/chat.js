@@ -34,6 +34,7 @@ function takeMessages(page) {
   for (const item of page.querySelectorAll("#messages > [data-message]")) {
     if (document.getElementById(item.id)) continue;
     messages.append(item);
+    htmx.process(item);
     addCopyButtons(item);
     if (!item.matches(".said--person")) announce(item);
   }
@@ -116,6 +117,7 @@ document.addEventListener("click", async (event) => {
   follow.keeping(() => {
     const items = [...page.querySelectorAll("#messages > [data-message]")];
     messages.prepend(...items);
+    items.forEach((item) => htmx.process(item));
     addCopyButtons(messages);
     document.getElementById("older").replaceWith(page.getElementById("older"));
   });

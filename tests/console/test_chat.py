@@ -117,6 +117,26 @@ def test_a_denied_tool_call_says_why(operator: Client) -> None:
     assert "Nobody granted it." in page
 
 
+@pytest.mark.parametrize("order", ["start deny", "deny start", "start deny end", "start end deny"])
+def test_a_refused_call_reads_denied_from_the_moment_it_is_refused(operator: Client, order: str) -> None:
+    talk = begin(operator)
+    execution = scenes.running(Turn.objects.get(conversation=talk))
+    call = {"call": "c1", "tool": "Bash", "target": "ls"}
+    told = {
+        "start": (EventKind.TOOL_STARTED, call),
+        "deny": (EventKind.TOOL_DENIED, {**call, "reason": "Nobody granted it."}),
+        "end": (EventKind.TOOL_FINISHED, {"call": "c1", "ok": False, "summary": "failed"}),
+    }
+    lines = [told[name] for name in order.split()]
+    recording.record_events(execution=execution, first_sequence=recording.next_sequence(execution), lines=lines)
+
+    response = operator.get(f"/chat/{talk.pk}/")
+
+    assert "Denied Bash ls" in text_of(response)
+    assert "Nobody granted it." in text_of(response)
+    assert "data-denied" in response.content.decode()
+
+
 def test_what_a_running_turn_has_written_so_far_survives_a_reload(operator: Client) -> None:
     talk = begin(operator)
     execution = scenes.running(Turn.objects.get(conversation=talk))

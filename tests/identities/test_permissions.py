@@ -18,6 +18,7 @@ TABLE = {
     "fleet.view":       "    yes    yes    yes    yes",
     "bot.talk":         "     -     yes    yes    yes",
     "turn.stop":        "     -     yes     -     yes",
+    "delivery.send":    "     -     yes     -     yes",
     "fleet.stop":       "     -     yes    yes    yes",
     "fleet.resume":     "     -     yes     -     yes",
     "bot.edit":         "     -      -      -     yes",

@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from typing import Any
 
+from django.contrib import messages as notes
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -16,7 +17,7 @@ from conversations.models import Conversation, Turn
 from conversations.ports import UnifiedMessage
 from fleet.console.forms import MESSAGE_LIMIT, MessageForm, NewChatForm
 from fleet.console.presenters import ChatPage
-from fleet.console.screens import chats
+from fleet.console.screens import chats, deliveries
 from fleet.console.screens.bots import bot_name
 from fleet.console.views.answers import actor_of, complaints, number, pager, person_of, show
 from fleet.kernel.exceptions import FleetError, Invalid, NotFound, Refused
@@ -105,6 +106,30 @@ def stop_turn(request: HttpRequest, turn_id: int) -> HttpResponse:
         identity_policies.check_can(person, Permission.TURN_STOP)
     actions.stop_turn(turn_id=turn.pk, by=actor_of(request), reason=f"{person.get_username()} pressed Stop")
     return _done(request, turn.conversation_id)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def delivery(request: HttpRequest, delivery_id: int) -> HttpResponse:
+    """GET: how far a message got on its way. POST: have one sent that was withheld or did not arrive."""
+    person = person_of(request)
+    row, place = queries.get_delivery(delivery_id, person=person)
+    trouble = ""
+    if request.method == "POST":
+        try:
+            row = actions.send_anyway(delivery_id=row.pk, by=actor_of(request))
+        except FleetError as error:
+            trouble = error.sentence
+        if not getattr(request, "htmx", False):
+            return _back_to(request, place, trouble)
+        row.refresh_from_db()
+    view = deliveries.delivery_view(row, may_send=deliveries.may_send_again(row, person))
+    return show(request, "chat/_delivery.html", {"delivery": view, "trouble": trouble})
+
+
+def _back_to(request: HttpRequest, place: Conversation, trouble: str) -> HttpResponse:
+    if trouble:
+        notes.error(request, trouble)
+    return redirect("console:conversation", place.pk)
 
 
 def _say(request: HttpRequest, row: Conversation) -> HttpResponse:

@@ -1,0 +1,39 @@
+"""What the console's templates consume: small frozen values, with nothing left to look up."""
+
+from fleet.console.presenters.accounts import AccountPage, GatewayRow, TokenRow
+from fleet.console.presenters.bots import BotName, BotPage, BotRow, Skill, Spend
+from fleet.console.presenters.chats import (
+    ChatPage,
+    ConversationRow,
+    DeliveryView,
+    ReceiptView,
+    TextPart,
+    ToolLine,
+    TranscriptItem,
+    TurnView,
+)
+from fleet.console.presenters.kill import KillBadge, KillView, OrderView, ReceiptLine, StopReceipt
+
+__all__ = [
+    "AccountPage",
+    "BotName",
+    "BotPage",
+    "BotRow",
+    "ChatPage",
+    "ConversationRow",
+    "DeliveryView",
+    "GatewayRow",
+    "KillBadge",
+    "KillView",
+    "OrderView",
+    "ReceiptLine",
+    "ReceiptView",
+    "Skill",
+    "Spend",
+    "StopReceipt",
+    "TextPart",
+    "TokenRow",
+    "ToolLine",
+    "TranscriptItem",
+    "TurnView",
+]
