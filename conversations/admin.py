@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import admin
 
 from conversations.models import Conversation, Delivery, InboundMessage, Message, Session, Turn
 from identities.admin import MatrixAdmin
+from identities.keyset import among
 
 
 @admin.register(Conversation)
@@ -64,5 +66,5 @@ class SessionAdmin(MatrixAdmin):
 
     read_only = True
     list_display = ["id", "conversation", "provider", "state", "turns", "failures", "rotation_reason", "last_used_at"]
-    list_filter = ["state", "provider"]
+    list_filter = ["state", among("provider", sorted(settings.FLEET_PROVIDERS))]
     list_select_related = ["conversation"]

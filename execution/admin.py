@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import admin
 
 from execution.models import Execution, ExecutionEvent, OrphanResult, Worker
 from identities.admin import MatrixAdmin
+from identities.keyset import among
 
 
 @admin.register(Execution)
@@ -14,7 +16,7 @@ class ExecutionAdmin(MatrixAdmin):
 
     read_only = True
     list_display = ("id", "identity", "provider", "model", "state", "outcome", "spend_stage", "queued_at", "ended_at")
-    list_filter = ("state", "outcome", "provider", "spend_stage")
+    list_filter = ("state", "outcome", among("provider", sorted(settings.FLEET_PROVIDERS)), "spend_stage")
     list_select_related = ("identity",)
     search_fields = ("=id", "=origin_id", "=session_id")
     ordering = ("-pk",)

@@ -6,6 +6,7 @@ from django.contrib import admin
 
 from governance.models import GateDecision, KillEpoch, KillOrder, PolicyVersion, StopLine
 from identities.admin import MatrixAdmin
+from identities.keyset import among
 
 
 @admin.register(KillOrder)
@@ -24,7 +25,7 @@ class StopLineAdmin(MatrixAdmin):
 
     read_only = True
     list_display = ("order", "kind", "subject", "expected", "killed", "quiet_at")
-    list_filter = ("kind",)
+    list_filter = (among("kind", ("process", "queue", "channel")),)
     list_select_related = ("order",)
     ordering = ("-id",)
 

@@ -6,13 +6,15 @@ import datetime as dt
 from dataclasses import dataclass
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Case, Count, Max, Q, QuerySet, When
 
 from fleet.kernel import clock
 from governance.models import IN_FORCE, GateDecision, KillEpoch, KillOrder, PolicyVersion, StopLine
+from governance.states import KillScope
 
 STILL_ALIVE_AFTER = dt.timedelta(seconds=10)
 PAGE = 50
+LINES = 100
 
 
 def kill_epoch() -> int:
@@ -23,6 +25,23 @@ def kill_epoch() -> int:
 def active_orders() -> list[KillOrder]:
     """Return every order in force, the oldest first."""
     return list(KillOrder.objects.filter(IN_FORCE).order_by("epoch"))
+
+
+def orders_in_force(*, before: int | None = None, limit: int = PAGE) -> QuerySet[KillOrder]:
+    """Return orders in force, the newest first, before the id `before`."""
+    rows = KillOrder.objects.filter(IN_FORCE).order_by("-pk")
+    return (rows if before is None else rows.filter(pk__lt=before))[:limit]
+
+
+def fleet_orders() -> list[KillOrder]:
+    """Return the orders in force over the whole fleet; the database allows one of each mode."""
+    return list(KillOrder.objects.filter(IN_FORCE, scope=KillScope.FLEET).order_by("-pk"))
+
+
+def widest_orders(limit: int) -> list[KillOrder]:
+    """Return up to `limit` orders in force, those over the whole fleet first: enough to say how things stand."""
+    narrow = Case(When(scope=KillScope.FLEET, then=0), default=1)
+    return list(KillOrder.objects.filter(IN_FORCE).order_by(narrow, "pk")[:limit])
 
 
 def orders(*, before: int | None = None, limit: int = PAGE) -> QuerySet[KillOrder]:
@@ -97,12 +116,17 @@ class ReceiptLine:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The proof of a stop. `milliseconds` is the time until the last line was quiet; None while one is open."""
+    """The proof of a stop. `milliseconds` is the time until the last line was quiet; None while one is open.
+
+    `lines` are one page; `still_alive` counts over all of them, and `after` is the id from which the quiet ones go on.
+    """
 
     order: KillOrder
     lines: tuple[ReceiptLine, ...]
     milliseconds: int | None
     overdue: bool
+    still_alive: int
+    after: int | None
 
     @property
     def alive(self) -> tuple[ReceiptLine, ...]:
@@ -110,19 +134,30 @@ class Receipt:
         return tuple(line for line in self.lines if line.milliseconds is None)
 
 
-def receipt(order: KillOrder) -> Receipt:
-    """Return an order's receipt: what is alive first, then what became quiet, the quickest first."""
-    lines = [_line(order, line) for line in StopLine.objects.filter(order=order).order_by("quiet_at", "pk")]
-    alive = [line for line in lines if line.milliseconds is None]
-    quiet = [line for line in lines if line.milliseconds is not None]
-    overdue = bool(alive) and order.in_force and clock.now() - order.ordered_at > STILL_ALIVE_AFTER
-    total = None if alive else max((line.milliseconds or 0 for line in quiet), default=0)
-    return Receipt(order, (*alive, *quiet), total, overdue)
+def receipt(order: KillOrder, *, after: int = 0, limit: int = LINES) -> Receipt:
+    """Return an order's receipt: at most `limit` lines of what is alive, then as many of what became quiet, after the id `after`."""
+    rows = StopLine.objects.filter(order=order)
+    found = rows.aggregate(alive=Count("pk", filter=Q(quiet_at=None)), last=Max("quiet_at"))
+    quiet = list(rows.filter(quiet_at__isnull=False, pk__gt=after).order_by("pk")[: limit + 1])
+    alive = list(open_lines(order)[:limit]) if found["alive"] and not after else []
+    still_alive: int = found["alive"]
+    return Receipt(
+        order=order,
+        lines=tuple(_line(order, line) for line in (*alive, *quiet[:limit])),
+        milliseconds=None if still_alive else _milliseconds(order, found["last"]) or 0,
+        overdue=bool(still_alive) and order.in_force and clock.now() - order.ordered_at > STILL_ALIVE_AFTER,
+        still_alive=still_alive,
+        after=quiet[limit - 1].pk if len(quiet) > limit else None,
+    )
 
 
 def _line(order: KillOrder, line: StopLine) -> ReceiptLine:
-    took = round((line.quiet_at - order.ordered_at).total_seconds() * 1000) if line.quiet_at else None
+    took = _milliseconds(order, line.quiet_at)
     return ReceiptLine(line.kind, line.subject, line.sentence, line.expected, line.killed, took)
+
+
+def _milliseconds(order: KillOrder, quiet_at: dt.datetime | None) -> int | None:
+    return round((quiet_at - order.ordered_at).total_seconds() * 1000) if quiet_at else None
 
 
 def active_policy() -> PolicyVersion | None:

@@ -8,14 +8,17 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth import admin as _registers_group  # noqa: F401 - and it is taken away again below
 from django.contrib.auth.models import Group
+from django.db import models
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
+from unfold.views import ChangeList
 
 from fleet.kernel import journal
 from fleet.kernel.actors import Actor
 from fleet.kernel.models import JournalEntry, JournalSeal
 from identities import actions
+from identities.keyset import KeysetChangeList, among
 from identities.models import (
     AccessToken,
     ChatAccount,
@@ -40,6 +43,20 @@ class MatrixAdmin(ModelAdmin):
     read_only = False
     show_full_result_count = False
     list_per_page = 50
+    change_list_template = "admin/paged_by_key.html"
+
+    @property
+    def by_key(self) -> bool:
+        """Return whether the list is paged by key: all that only grows, where ids tell the order in which it came."""
+        return self.read_only and isinstance(self.model._meta.pk, models.AutoField)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:  # type: ignore[override]
+        """Return the list that fits the table's size."""
+        return KeysetChangeList if self.by_key else ChangeList
+
+    def get_sortable_by(self, request: HttpRequest) -> Any:
+        """Return the columns to sort by; none where the list is paged by key."""
+        return () if self.by_key else super().get_sortable_by(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Return whether this person may look."""
@@ -214,8 +231,8 @@ class JournalEntryAdmin(MatrixAdmin):
 
     read_only = True
     list_display = ("id", "at", "event", "actor_name", "subject_kind", "subject_id")
-    list_filter = ("actor_kind", "subject_kind")
-    search_fields = ("=event", "=subject_id", "=actor_name")
+    list_filter = (among("actor_kind", ("person", "bot", "system")),)
+    search_fields = ("=event", "=subject_kind", "=subject_id", "=actor_name")
     ordering = ("-id",)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
+from drf_spectacular.utils import inline_serializer
 from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
-from rest_framework.serializers import Serializer
+from rest_framework.serializers import IntegerField, Serializer
 from rest_framework.views import APIView
 
 from fleet.api.serializers import PageSerializer
@@ -95,6 +96,11 @@ def page_of(request: Request) -> dict[str, Any]:
     """Return `before` and `limit` of a list's address."""
     fields = checked(PageSerializer, request.query_params.dict())
     return {"before": fields.get("before"), "limit": fields["limit"]}
+
+
+def page_schema(name: str, rows: type[Serializer[Any]]) -> Serializer[Any]:
+    """Return how one page of a list looks in the document."""
+    return inline_serializer(name, {"results": rows(many=True), "before": IntegerField(allow_null=True)})
 
 
 def whole_number(text: str, *, name: str) -> int:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from drf_spectacular.utils import extend_schema, inline_serializer
-from rest_framework import serializers
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from conversations import queries
-from fleet.api.base import ApiView, page_of, person_of
+from fleet.api.base import ApiView, page_of, page_schema, person_of
 from fleet.api.serializers import ConversationSerializer, ErrorSerializer, PageSerializer, SaidSerializer
 
 _ERRORS = dict.fromkeys((400, 401, 403, 404), ErrorSerializer)
-
-
-def _page_schema(name: str, rows: type[serializers.Serializer[Any]]) -> serializers.Serializer[Any]:
-    fields = {"results": rows(many=True), "before": serializers.IntegerField(allow_null=True)}
-    return inline_serializer(name, fields)
 
 
 class Conversations(ApiView):
@@ -27,7 +19,7 @@ class Conversations(ApiView):
     @extend_schema(
         operation_id="list_conversations",
         parameters=[PageSerializer],
-        responses={200: _page_schema("ConversationPage", ConversationSerializer), **_ERRORS},
+        responses={200: page_schema("ConversationPage", ConversationSerializer), **_ERRORS},
     )
     def get(self, request: Request) -> Response:
         """Return one page; `before` of the answer asks for the next, null at the end."""
@@ -53,7 +45,7 @@ class ConversationMessages(ApiView):
     @extend_schema(
         operation_id="list_messages",
         parameters=[PageSerializer],
-        responses={200: _page_schema("MessagePage", SaidSerializer), **_ERRORS},
+        responses={200: page_schema("MessagePage", SaidSerializer), **_ERRORS},
     )
     def get(self, request: Request, conversation_id: int) -> Response:
         """Return the last messages, oldest first; `before` of the answer asks for those before them."""

@@ -6,11 +6,13 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fleet.api.base import ApiView, actor_of, body_of, whole_number
+from fleet.api.base import ApiView, actor_of, body_of, checked, page_of, page_schema, whole_number
 from fleet.api.serializers import (
+    AfterSerializer,
     ErrorSerializer,
     KillOrderSerializer,
     KillReceiptSerializer,
+    PageSerializer,
     ReasonSerializer,
     StopSerializer,
 )
@@ -27,11 +29,19 @@ class KillOrders(ApiView):
     """Kill orders in force, and new ones."""
 
     @extend_schema(
-        operation_id="list_kill_orders", responses={200: KillOrderSerializer(many=True), 401: ErrorSerializer}
+        operation_id="list_kill_orders",
+        parameters=[PageSerializer],
+        responses={
+            200: page_schema("KillOrderPage", KillOrderSerializer),
+            **dict.fromkeys((400, 401), ErrorSerializer),
+        },
     )
     def get(self, request: Request) -> Response:
-        """Return the orders that are in force."""
-        return Response(KillOrderSerializer(queries.active_orders(), many=True).data)
+        """Return one page of the orders in force, the newest first; `before` of the answer asks for the next, null at the end."""
+        page = page_of(request)
+        rows = list(queries.orders_in_force(**page))
+        before = rows[-1].pk if len(rows) == page["limit"] else None
+        return Response({"results": KillOrderSerializer(rows, many=True).data, "before": before})
 
     @extend_schema(operation_id="stop", request=StopSerializer, responses={201: KillReceiptSerializer, **_ERRORS})
     def post(self, request: Request) -> Response:
@@ -45,10 +55,12 @@ class KillOrders(ApiView):
 class KillOrderDetail(ApiView):
     """One order with its receipt."""
 
-    @extend_schema(operation_id="read_kill_order", responses={200: KillReceiptSerializer, **_ERRORS})
+    @extend_schema(
+        operation_id="read_kill_order", parameters=[AfterSerializer], responses={200: KillReceiptSerializer, **_ERRORS}
+    )
     def get(self, request: Request, order_id: int) -> Response:
-        """Return what the order had to silence and when each part was quiet."""
-        return Response(_receipt(order_id))
+        """Return what the order had to silence and when each part was quiet; `after` of the answer asks for the next lines."""
+        return Response(_receipt(order_id, after=checked(AfterSerializer, request.query_params.dict())["after"]))
 
 
 class KillOrderLift(ApiView):
@@ -79,5 +91,5 @@ def _order(order_id: int) -> KillOrder:
     return order
 
 
-def _receipt(order_id: int) -> dict[str, object]:
-    return dict(KillReceiptSerializer(queries.receipt(_order(order_id))).data)
+def _receipt(order_id: int, *, after: int = 0) -> dict[str, object]:
+    return dict(KillReceiptSerializer(queries.receipt(_order(order_id), after=after)).data)

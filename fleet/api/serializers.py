@@ -272,10 +272,20 @@ class ReceiptLineSerializer(serializers.Serializer[Any]):
     milliseconds = serializers.IntegerField(allow_null=True, help_text="time to quiet; null while it is alive")
 
 
+class AfterSerializer(serializers.Serializer[Any]):
+    """From which id to go on."""
+
+    after = serializers.IntegerField(
+        min_value=0, max_value=2**63 - 1, required=False, default=0, help_text="only ids above this one"
+    )
+
+
 class KillReceiptSerializer(serializers.Serializer[Any]):
     """A kill order with the proof that it was carried out."""
 
     order = KillOrderSerializer()
-    lines = ReceiptLineSerializer(many=True)
+    alive = serializers.IntegerField(source="still_alive", help_text="how many of all lines are not quiet yet")
+    lines = ReceiptLineSerializer(many=True, help_text="one page: what is alive first, then what became quiet")
+    after = serializers.IntegerField(allow_null=True, help_text="asks for the next quiet lines; null at the end")
     milliseconds = serializers.IntegerField(allow_null=True, help_text="until the last line was quiet")
     overdue = serializers.BooleanField(help_text="something has been alive for too long")

@@ -15,7 +15,7 @@ from django.utils.functional import SimpleLazyObject
 from execution import queries as execution_queries
 from fleet.console.navigation import GROUPS, KILL_SWITCH, Page
 from fleet.console.presenters import KillBadge
-from fleet.console.screens.kill import kill_badge
+from fleet.console.screens.kill import MANY_HELD, kill_badge
 from fleet.kernel import clock
 from governance import queries as governance_queries
 from identities.models import Person
@@ -90,7 +90,7 @@ def _shell(request: HttpRequest) -> Shell:
             Entries(group.title, tuple(_entry(page, request.path) for page in group.pages)) for group in GROUPS
         ),
         on_kill_switch=request.path.startswith(kill_switch),
-        kill=kill_badge(governance_queries.active_orders()),
+        kill=kill_badge(governance_queries.widest_orders(MANY_HELD + 1)),
         mock=execution_queries.execution_mode().sentence,
         environment=settings.FLEET_ENVIRONMENT,
         timezone=timezone.get_current_timezone_name(),

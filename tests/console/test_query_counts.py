@@ -21,9 +21,9 @@ COUNTS = {
     "/fleet/": SHELL + 9,
     "/fleet/ada/": SHELL + 11,
     "/chat/": SHELL + 3,
-    "/chat/{talk}/": SHELL + 6,
-    "/kill-switch/": SHELL + 9,
-    "/kill-switch/receipts/{order}/": SHELL + 5,
+    "/chat/{talk}/": SHELL + 7,
+    "/kill-switch/": SHELL + 10,
+    "/kill-switch/receipts/{order}/": SHELL + 6,
     "/account/": SHELL + 2,
     "/productivity/": SHELL,
 }

@@ -14,24 +14,30 @@ from identities.models import AccessToken, ChatAccount, Person
 from identities.permissions import Permission
 
 GATEWAYS = 50
-TOKENS = 50
+TOKENS = 20
+CHATS = 20
 POLL_LATE_SECONDS = 120.0
 
 
-def account_page(person: Person, *, after: int = 0) -> tuple[AccountPage, int | None]:
-    """Return the page, and the id of the bot from which the list of gateway accounts goes on."""
+def account_page(
+    person: Person, *, chats_after: int = 0, tokens_before: int | None = None, bots_after: int = 0
+) -> AccountPage:
+    """Return the page with one stretch of each of its three lists, and the ids from which they go on."""
     gateways: tuple[GatewayRow, ...] = ()
     more: int | None = None
     if Permission.GATEWAY_EDIT in person.permissions:
-        gateways, more = _gateways(after)
-    chats = ChatAccount.objects.filter(person=person).order_by("platform", "external_id")
+        gateways, more = _gateways(bots_after)
+    chats = list(ChatAccount.objects.filter(person=person, pk__gt=chats_after).order_by("pk")[: CHATS + 1])
     tokens = AccessToken.objects.filter(person=person, revoked_at=None, gateway=False).order_by("-pk")
-    page = AccountPage(
-        chat_accounts=tuple(chats.values_list("platform", "external_id", "paired_at")),
-        tokens=tuple(_token(row) for row in tokens[:TOKENS]),
+    valid = list((tokens.filter(pk__lt=tokens_before) if tokens_before is not None else tokens)[: TOKENS + 1])
+    return AccountPage(
+        chat_accounts=tuple((row.platform, row.external_id, row.paired_at) for row in chats[:CHATS]),
+        tokens=tuple(_token(row) for row in valid[:TOKENS]),
         gateways=gateways,
+        more_chats=chats[CHATS - 1].pk if len(chats) > CHATS else None,
+        more_tokens=valid[TOKENS - 1].pk if len(valid) > TOKENS else None,
+        more_gateways=more,
     )
-    return page, more
 
 
 def _token(row: AccessToken) -> TokenRow:
@@ -40,7 +46,8 @@ def _token(row: AccessToken) -> TokenRow:
 
 def _gateways(after: int) -> tuple[tuple[GatewayRow, ...], int | None]:
     bots = list(identity_queries.identities().filter(pk__gt=after)[: GATEWAYS + 1])
-    seen = {row.identity_slug: row for row in gateway_queries.account_statuses() if row.platform == Platform.TELEGRAM}
+    statuses = gateway_queries.account_statuses(only=[bot.slug for bot in bots[:GATEWAYS]])
+    seen = {row.identity_slug: row for row in statuses if row.platform == Platform.TELEGRAM}
     more = bots[GATEWAYS - 1].pk if len(bots) > GATEWAYS else None
     return tuple(_gateway(BotName(bot.slug, bot.name, bot.title), seen) for bot in bots[:GATEWAYS]), more
 

@@ -23,11 +23,14 @@ from identities.models import Identity
 from identities.states import IdentityState
 
 RECEIPTS = 10
+ORDERS = 5
 LINES = 100
+BOTS_OFFERED = 200
+MANY_HELD = 99
 
 
 def kill_badge(orders: Sequence[KillOrder]) -> KillBadge:
-    """Return one word for the strip: the hardest order over the whole fleet, else how many bots are held."""
+    """Return one word for the strip: the hardest order over the whole fleet, else how many orders hold a part of it."""
     over_all = [order for order in orders if order.scope == KillScope.FLEET]
     if any(order.state == OrderState.STOPPING for order in over_all):
         return KillBadge("waiting", "Stopping")
@@ -36,13 +39,18 @@ def kill_badge(orders: Sequence[KillOrder]) -> KillBadge:
     if over_all:
         return KillBadge("held", "Drained")
     if orders:
-        return KillBadge("held", f"{len(orders)} held")
+        return KillBadge("held", f"{len(orders)} held" if len(orders) <= MANY_HELD else f"{MANY_HELD}+ held")
     return KillBadge("ok", "Running")
 
 
-def kill_view(*, before: int | None = None) -> KillView:
-    """Return what the page of the kill switch shows; every number is counted now."""
-    in_force = queries.active_orders()
+def kill_view(*, before: int | None = None, held_before: int | None = None) -> KillView:
+    """Return what the page of the kill switch shows; every number is counted now. Orders in force and receipts are paged by id.
+
+    What holds the whole fleet stands at the top of every page.
+    """
+    over_all = queries.fleet_orders()
+    narrow = [row for row in queries.orders_in_force(before=held_before, limit=ORDERS + 3) if row not in over_all]
+    in_force = [*over_all, *narrow[:ORDERS]]
     receipts = list(queries.orders(before=before, limit=RECEIPTS + 1))
     alive = _alive([order.pk for order in (*in_force, *receipts[:RECEIPTS])])
     names = _names([*in_force, *receipts])
@@ -52,6 +60,7 @@ def kill_view(*, before: int | None = None) -> KillView:
         channels=len(gateway_queries.keys_in_scope(scope=KillScope.FLEET, scope_id="")),
         counted_at=clock.now(),
         in_force=tuple(order_view(order, alive, names) for order in in_force),
+        more_in_force=narrow[ORDERS - 1].pk if len(narrow) > ORDERS else None,
         receipts=tuple(order_view(order, alive, names) for order in receipts[:RECEIPTS]),
         older=receipts[RECEIPTS - 1].pk if len(receipts) > RECEIPTS else None,
     )
@@ -82,7 +91,7 @@ def order_view(order: KillOrder, alive: dict[int, int], names: dict[str, str]) -
 
 
 def stop_receipt(order_id: int, *, after: int = 0) -> tuple[StopReceipt, int | None]:
-    """Return an order's receipt: everything still alive, and one page of what became quiet; the id to go on from."""
+    """Return an order's receipt: what is still alive, as much as a page holds, and one page of what became quiet; the id to go on from."""
     order = queries.get_order(order_id)
     if order is None:
         raise NotFound("There is no such stop receipt.", next_step="Choose one from the kill switch page.")
@@ -92,7 +101,7 @@ def stop_receipt(order_id: int, *, after: int = 0) -> tuple[StopReceipt, int | N
     processes = _executions([*open_lines, *quiet])
     turns = _turns([*open_lines, *quiet])
     lines = [_line(line, order, processes, turns) for line in (*open_lines, *quiet[:LINES])]
-    view = order_view(order, {order.pk: len(open_lines)}, _names([order]))
+    view = order_view(order, _alive([order.pk]), _names([order]))
     more = quiet[LINES - 1].pk if len(quiet) > LINES else None
     return StopReceipt(view, tuple(lines[: len(open_lines)]), tuple(lines[len(open_lines) :])), more
 
@@ -162,9 +171,13 @@ def _seconds(start: dt.datetime, end: dt.datetime | None) -> float | None:
     return (end - start).total_seconds() if end else None
 
 
-def bots_to_stop() -> list[tuple[str, str]]:
-    """Return slug and name of every bot that can be stopped alone."""
-    return list(Identity.objects.exclude(state=IdentityState.RETIRED).order_by("name").values_list("slug", "name"))
+def bots_to_stop(named: str = "") -> list[tuple[str, str]]:
+    """Return slug and name of bots that can be stopped alone: the first by name, and the one that is `named` by its slug."""
+    rows = Identity.objects.exclude(state=IdentityState.RETIRED).order_by("name", "pk")
+    offered = list(rows.values_list("slug", "name")[:BOTS_OFFERED])
+    if named and named not in dict(offered):
+        offered += rows.filter(slug=named).values_list("slug", "name")
+    return offered
 
 
 def resumes_at_once(waiting_now: int) -> str:

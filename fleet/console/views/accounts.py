@@ -82,11 +82,18 @@ def gateway_token(request: HttpRequest) -> HttpResponse:
 
 def _page(request: HttpRequest, *, form: TokenForm | None = None, status: int = 200, **fresh: Any) -> HttpResponse:
     person = person_of(request)
-    page, more = account_page(person, after=number(request, "after") or 0)
+    page = account_page(
+        person,
+        chats_after=number(request, "chats") or 0,
+        tokens_before=number(request, "tokens"),
+        bots_after=number(request, "after") or 0,
+    )
     context = {
         "page": dataclasses.replace(page, **fresh),
         "token_form": form or TokenForm(),
         "may_edit_gateways": Permission.GATEWAY_EDIT in person.permissions,
-        "pager": pager(request, after=more),
+        "chats_pager": pager(request, chats=page.more_chats),
+        "tokens_pager": pager(request, tokens=page.more_tokens),
+        "gateways_pager": pager(request, after=page.more_gateways),
     }
     return show(request, "profile/account.html", context, status=status)

@@ -24,5 +24,10 @@ def bot_list(request: HttpRequest) -> HttpResponse:
 @require_safe
 def bot_detail(request: HttpRequest, slug: str) -> HttpResponse:
     """One bot: what it does now, who it is, what it may do."""
-    may_talk = Permission.BOT_TALK in person_of(request).permissions
-    return show(request, "bots/detail.html", {"page": bots.bot_page(slug), "may_talk": may_talk}, part="now")
+    permissions = person_of(request).permissions
+    context = {
+        "page": bots.bot_page(slug),
+        "may_talk": Permission.BOT_TALK in permissions,
+        "may_stop": Permission.FLEET_STOP in permissions,
+    }
+    return show(request, "bots/detail.html", context, part="now")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from fleet.console.forms import WHOLE_FLEET, ResumeForm, StopForm
@@ -17,13 +18,15 @@ from governance import actions, queries
 from governance.states import KillMode, KillScope
 from identities.permissions import Permission
 
+LONGEST_SLUG = 60
 _UNUSABLE = 422
 
 
 @require_safe
 def kill_switch(request: HttpRequest) -> HttpResponse:
     """What runs, what is held, and the form that stops it."""
-    return _page(request, StopForm(bots=kill.bots_to_stop()))
+    named = request.GET.get("bot", "")[:LONGEST_SLUG]
+    return _page(request, StopForm(bots=kill.bots_to_stop(named), initial={"scope": named or WHOLE_FLEET}))
 
 
 @require_safe
@@ -43,7 +46,7 @@ def stop_receipt(request: HttpRequest, order_id: int) -> HttpResponse:
 @require_POST
 def stop(request: HttpRequest) -> HttpResponse:
     """Give a kill order and lead to its receipt, where the proof comes in."""
-    form = StopForm(request.POST, bots=kill.bots_to_stop())
+    form = StopForm(request.POST, bots=kill.bots_to_stop(request.POST.get("scope", "")[:LONGEST_SLUG]))
     if form.is_valid():
         target = form.cleaned_data["scope"]
         whole = target == WHOLE_FLEET
@@ -82,7 +85,8 @@ def resume(request: HttpRequest, order_id: int) -> HttpResponse:
 def _page(
     request: HttpRequest, form: StopForm, *, resume: tuple[int, ResumeForm] | None = None, status: int = 200
 ) -> HttpResponse:
-    view = kill.kill_view(before=number(request, "before"))
+    view = kill.kill_view(before=number(request, "before"), held_before=number(request, "held"))
+    page = reverse("console:kill_switch")
     permissions = person_of(request).permissions
     context = {
         "view": view,
@@ -91,6 +95,8 @@ def _page(
         "resumes": list(_resumes(view, resume)) if Permission.FLEET_RESUME in permissions else [],
         "starts_at_once": kill.resumes_at_once(view.queued),
         "pager": pager(request, before=view.older),
+        "held_pager": pager(request, held=view.more_in_force),
+        "live_address": request.get_full_path() if request.path == page else page,
     }
     return show(request, "kill_switch/switch.html", context, part="now", status=status)
 
