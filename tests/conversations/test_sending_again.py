@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 from django.utils import timezone
 
-from conversations import actions
+from conversations import actions, ports
 from conversations.actions.outbox import settle_doubt
 from conversations.models import Delivery
 from conversations.ports import has_sender, is_served, sending_platforms
@@ -150,3 +150,13 @@ def test_what_waited_for_a_platform_that_nobody_serves_any_more_waits_no_longer(
 
     states = dict(Delivery.objects.values_list("pk", "state"))
     assert states == {row.pk: "sent", other.pk: "pending"}
+
+
+def test_a_process_that_knows_of_no_gateways_calls_nothing_sent(monkeypatch):
+    waiting = put("pending", hours=0)
+    monkeypatch.setattr(ports, "_senders", {})
+
+    settle_doubt()
+
+    waiting.refresh_from_db()
+    assert waiting.state == "pending"
