@@ -411,7 +411,7 @@ class TestSurroundings:
     def test_no_secret_is_in_any_argument(self, open_run: Open, prompt: Prompt) -> None:
         run = open_run()
         facts = run.prepare()
-        tree = {facts.pid, *processes.marked(MARKER, run._shim.marker)}
+        tree = {facts.pid, *processes.marked(MARKER, run._process._shim.marker)}
         assert len(tree) >= 2
         for pid in tree:
             assert b"canary" not in Path(f"/proc/{pid}/cmdline").read_bytes()
