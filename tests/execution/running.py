@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ def table(db: None, settings: Any, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def run(table: None) -> Run:
-    """Run an execution to its end, here and now, and return its row."""
+def run(table: None) -> Iterator[Run]:
+    """Run an execution to its end, here and now, and return its row. No process stays longer than the test."""
     supervisor = Supervisor(slots=4)
     supervisor._register()
 
@@ -43,7 +43,8 @@ def run(table: None) -> Run:
         supervisor.work(execution.pk, execution.epoch)
         return Execution.objects.get(pk=execution.pk)
 
-    return work
+    yield work
+    supervisor._standby.close()
 
 
 def until(fits: Callable[[Execution], bool], execution: Execution, seconds: float = 60) -> Execution:
