@@ -20,8 +20,9 @@ from claude_agent_sdk.types import SyncHookJSONOutput
 from execution.ports import Finished, NotPrepared, ProcessFacts, Prompt, ToolCall, Verdict
 from execution.providers.claude import launch
 from execution.providers.claude.counting import Counting
-from execution.providers.claude.transport import Ended, ShimTransport, Unintelligible
+from execution.providers.claude.transport import ShimTransport
 from execution.shim.handle import Nursery, Shim
+from execution.shim.pipes import Ended, Unintelligible
 from execution.states import OutcomeClass
 from fleet.kernel import loops
 
