@@ -26,13 +26,13 @@ from fleet.kernel.actors import Actor
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
 
-CATALOGUES = ("anthropic",)
+CATALOGUES = ("anthropic", "openai")
 """Providers of the catalogue whose models a bot can run."""
 
 FREE = (("mock", "mock-1", r"^mock-\d+$"),)
 """Models that cost nothing, said explicitly: provider, model, pattern."""
 
-FORMAT = 1
+FORMAT = 2
 """Grows when the meaning of imported rows changes, so that the same catalogue is imported again."""
 
 _NANO = 10**9

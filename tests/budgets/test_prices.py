@@ -23,7 +23,13 @@ from tests.budgets import scenes
 from tests.factories.budgets import PriceFactory, PriceVersionFactory, RateFactory
 
 TODAY = dt.date(2026, 11, 22)
-MODELS = [model for provider in get_snapshot().providers if provider.id in CATALOGUES for model in provider.models]
+MODELS = [
+    (provider.id, model)
+    for provider in get_snapshot().providers
+    if provider.id in CATALOGUES
+    for model in provider.models
+]
+NAMED = [(provider, model) for provider, model in MODELS if model.is_match(model.id)]  # not all go by their own id
 TOKENS = st.one_of(st.just(0), st.integers(0, 2_000), st.integers(90_000, 300_000))
 DAYS = st.dates(dt.date(2026, 1, 1), dt.date(2027, 12, 31))
 
@@ -41,7 +47,8 @@ def imported(django_db_setup, django_db_blocker) -> Catalogue:
 @settings(deadline=None, max_examples=500)
 @given(data=st.data(), day=DAYS)
 def test_a_message_costs_what_the_catalogue_computes(imported, data, day):
-    model = data.draw(st.sampled_from(MODELS), label="model").id
+    provider, known = data.draw(st.sampled_from(NAMED), label="model")
+    model = known.id
     price = imported.find(model)
     units = {unit.value: data.draw(TOKENS, label=unit) for unit in PRICED_UNITS}
     units["web_searches"] = data.draw(st.integers(0, 20)) if _searches(price, day) else 0
@@ -60,7 +67,7 @@ def test_a_message_costs_what_the_catalogue_computes(imported, data, day):
             web_searches=units["web_searches"],
         ),
         model,
-        provider_id="anthropic",
+        provider_id=provider,
         genai_request_timestamp=dt.datetime.combine(day, dt.time(12), tzinfo=dt.UTC),
     )
     assert sum(costs.values()) == expected.total_price * Decimal(10**9)
@@ -71,7 +78,7 @@ def _searches(price, day) -> bool:
 
 
 def test_every_model_of_the_catalogue_is_priced(imported):
-    assert {model.id for model in MODELS} <= {price.model for price in imported.prices}
+    assert {model.id for _, model in MODELS} <= {price.model for price in imported.prices}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +97,16 @@ def test_every_model_of_the_catalogue_is_priced(imported):
 def test_a_name_leads_to_the_model_the_catalogue_means(imported, name):
     _, expected = get_snapshot().find_provider_model(name, None, "anthropic", None)
     assert imported.find(name).model == expected.id
+
+
+@pytest.mark.parametrize("name", ["gpt-5.6-luna", "GPT-5.6-Luna", "gpt-5.5", "gpt-5.5-codex", "o3"])
+def test_codex_models_lead_to_the_price_of_openai(imported, name):
+    _, expected = get_snapshot().find_provider_model(name.lower(), None, "openai", None)
+    assert imported.find(name).model == expected.id
+
+
+def test_the_model_that_codex_falls_back_to_has_a_price(imported, settings):
+    assert imported.find(settings.FLEET_CODEX_MODEL).basis == PriceBasis.PRICED
 
 
 def test_the_catalogue_keeps_its_own_ratio_for_cached_input(imported):
