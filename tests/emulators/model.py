@@ -102,12 +102,32 @@ class ModelEmulator:
         self._add(answering)
         return self._add(asking)
 
+    def call_script(self, match: Match, script: str, *, then: str, **rule: Any) -> Rule:
+        """Ask for one call of Codex's `exec`, which takes a script as free text; when its result comes back, answer `then`.
+
+        aimock knows no tools with free text, so the front writes this answer.
+        """
+        asking = Rule(match, "script", details={"script": script}, **rule)
+        answering = Rule(lambda request: f"call_{asking.name}" in request.tool_results, usage=asking.usage)
+        answering.fixture = self._fixture({"content": then})
+        self._add(answering)
+        return self._add(asking)
+
     def fail(
-        self, match: Match, status: int, *, message: str = "", retry_after: int | None = None, **rule: Any
+        self,
+        match: Match,
+        status: int,
+        *,
+        message: str = "",
+        kind: str = "",
+        code: str = "",
+        retry_after: int | None = None,
+        **rule: Any,
     ) -> Rule:
         """Answer with an API error; `ERRORS` has the type and text of each status."""
-        kind, text = ERRORS[status]
-        response: dict[str, Any] = {"error": {"type": kind, "message": message or text}, "status": status}
+        usual, text = ERRORS[status]
+        error = {"type": kind or usual, "message": message or text, **({"code": code} if code else {})}
+        response: dict[str, Any] = {"error": error, "status": status}
         if retry_after is not None:
             response["retryAfter"] = retry_after
         return self._add(Rule(match, fixture=self._fixture(response), **rule))

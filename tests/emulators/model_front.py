@@ -77,6 +77,17 @@ class ModelFront:
                 break
         return response
 
+    async def _script(self, request: web.Request, asked: ModelRequest, rule: Rule) -> web.StreamResponse:
+        response = web.StreamResponse(headers=EVENT_STREAM | rule.headers)
+        await response.prepare(request)
+        call = {"type": "custom_tool_call", "id": f"ctc_{rule.name}", "call_id": f"call_{rule.name}", "name": "exec"}
+        call |= {"input": rule.details["script"], "status": "completed"}
+        end = {"id": f"resp_{rule.name}", "status": "completed", "output": [call], "usage": rule.usage.as_responses()}
+        await response.write(_event({"type": "response.created", "response": {"id": end["id"]}}))
+        await response.write(_event({"type": "response.output_item.done", "output_index": 0, "item": call}))
+        await response.write(_event({"type": "response.completed", "response": end}))
+        return response
+
     async def _garbage(self, request: web.Request, asked: ModelRequest, rule: Rule) -> web.StreamResponse:
         return web.Response(body=rule.details["body"], content_type=rule.details["content_type"], headers=rule.headers)
 
@@ -126,6 +137,10 @@ async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 def _with_usage(event: bytes, usage: Usage) -> bytes:
     kind = event.split(b"\n", 1)[0]
+    if kind == b"event: response.completed":
+        data = json.loads(event.split(b"data: ", 1)[1])
+        data["response"]["usage"] = usage.as_responses()
+        return _event(data)
     if kind not in (b"event: message_start", b"event: message_delta"):
         return event
     data = json.loads(event.split(b"data: ", 1)[1])

@@ -1,5 +1,6 @@
 """What the model emulator was asked, and the rules that decide what it answers."""
 
+import itertools
 import json
 import re
 import time
@@ -17,13 +18,14 @@ _numbers = count(1)
 
 @dataclass(frozen=True)
 class Usage:
-    """Token counts as the Messages API reports them; `input` leaves out what was read from or written to the cache."""
+    """Token counts; `input` leaves out what was read from or written to the cache, `reasoning` is a part of `output`."""
 
     input: int = 12
     output: int = 7
     cache_read: int = 0
     cache_write_5m: int = 0
     cache_write_1h: int = 0
+    reasoning: int = 0
 
     def as_api(self, output: int | None = None) -> dict[str, Any]:
         return {
@@ -36,6 +38,18 @@ class Usage:
                 "ephemeral_1h_input_tokens": self.cache_write_1h,
             },
             "service_tier": "standard",
+        }
+
+    def as_responses(self) -> dict[str, Any]:
+        """As the Responses API counts: cached tokens are a part of the input."""
+        written = self.cache_write_5m + self.cache_write_1h
+        whole = self.input + self.cache_read + written
+        return {
+            "input_tokens": whole,
+            "input_tokens_details": {"cached_tokens": self.cache_read, "cache_write_tokens": written},
+            "output_tokens": self.output,
+            "output_tokens_details": {"reasoning_tokens": self.reasoning},
+            "total_tokens": whole + self.output,
         }
 
 
@@ -60,7 +74,12 @@ class ModelRequest:
 
     @property
     def is_message(self) -> bool:
-        return self.method == "POST" and self.path.split("?")[0].endswith("/v1/messages")
+        return self.method == "POST" and self.path.split("?")[0].endswith(("/v1/messages", "/v1/responses"))
+
+    @property
+    def input(self) -> list[dict[str, Any]]:
+        """The items of a request to the Responses API; nothing in one to the Messages API."""
+        return self.json.get("input", [])
 
     @property
     def model(self) -> str:
@@ -68,12 +87,16 @@ class ModelRequest:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        return self.json.get("messages", [])
+        return self.json.get("messages", []) or [item for item in self.input if item.get("role")]
 
     @property
     def system(self) -> list[dict[str, Any]]:
         """The system blocks as they were sent."""
         system = self.json.get("system", [])
+        if self.input:
+            system = [
+                block for item in self.input if item.get("role") == "developer" for block in item.get("content", [])
+            ]
         return [{"type": "text", "text": system}] if isinstance(system, str) else system
 
     @property
@@ -93,6 +116,9 @@ class ModelRequest:
     @property
     def tool_results(self) -> dict[str, Any]:
         """Contents of the tool results in the last message, by tool call id."""
+        if self.input:
+            last = itertools.takewhile(lambda item: item.get("role") != "assistant", reversed(self.input))
+            return {item["call_id"]: item["output"] for item in last if item.get("type", "").endswith("_call_output")}
         results = [block for block in self._last_blocks() if block.get("type") == "tool_result"]
         return {block["tool_use_id"]: block.get("content") for block in results}
 
