@@ -6,6 +6,7 @@ A provider turns one `Prompt` into a stream of typed events. It knows nothing of
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,13 +21,21 @@ class Capabilities:
     """What a provider can do, as data; callers ask this instead of the provider's name."""
 
     name: str
-    model: str = ""  # the only model it has; empty: whatever the bot asks for
+    model: str = ""  # what it answers with when it does not know the bot's model; empty: it takes any
+    models: str = (
+        ""  # how the names of the models it knows begin, as a regular expression; empty: it knows its own alone
+    )
     streams_text: bool = True
     resumes_sessions: bool = False
     interrupts: bool = True
     steers: bool = False
     reports_cost: bool = False
     spawns_process: bool = True
+
+    def model_for(self, wanted: str) -> str:
+        """Return the model it answers with, for a bot that asks for `wanted`."""
+        knows = not self.model or (self.models and re.match(self.models, wanted))
+        return wanted if knows else self.model
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def execution_mode() -> ExecutionMode:
 def provider_for(identity: Identity) -> tuple[str, str]:
     """Return (provider, model) for the next turn of a bot: the first of its chain that is usable here, else the mock."""
     capabilities = registry.first_usable(identity.provider_chain).capabilities
-    return capabilities.name, capabilities.model or identity.model
+    return capabilities.name, capabilities.model_for(identity.model)
 
 
 def events_after(execution_id: int, sequence: int = 0, limit: int = 500) -> list[ExecutionEvent]:

@@ -58,6 +58,11 @@ ANTHROPIC_BASE_URL = env.str("ANTHROPIC_BASE_URL", default="")
 # A logged-in Claude CLI is used only when its configuration directory is named here; it is never looked for.
 FLEET_CLAUDE_LOGIN_DIR = env.str("FLEET_CLAUDE_LOGIN_DIR", default="")
 FLEET_CLAUDE_CLI = env.str("FLEET_CLAUDE_CLI", default="")  # another CLI than the one in the SDK's wheel
+OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")
+OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="").rstrip("/")  # with its /v1; empty: OpenAI's own
+# What Codex answers with when a bot's own model is none of OpenAI's. It needs a price (genai-prices).
+FLEET_CODEX_MODEL = env.str("FLEET_CODEX_MODEL", default="gpt-5.6-luna")
+FLEET_CODEX_CLI = env.str("FLEET_CODEX_CLI", default="")  # another CLI than the one in the SDK's wheel
 # All that a CLI sees of our environment, besides what its provider sets.
 FLEET_CLI_ENVIRONMENT = {
     name: os.environ[name]
@@ -80,6 +85,7 @@ FLEET_HOMES = Path(env.str("FLEET_HOMES", default=str(VAR / "homes")))  # each b
 FLEET_RUNTIME_DIR = Path(env.str("FLEET_RUNTIME_DIR", default=str(VAR / "run")))
 FLEET_PROVIDERS = {
     "claude": "execution.providers.claude.provider.ClaudeProvider",
+    "codex": "execution.providers.codex.provider.CodexProvider",
     "mock": "execution.providers.mock.provider.MockProvider",
 }
 
@@ -91,7 +97,7 @@ FLEET_TELEGRAM_TOKENS = {
     for name, value in os.environ.items()
     if name.startswith("FLEET_TELEGRAM_") and name.endswith("_TOKEN") and value
 }
-for _secret in (ANTHROPIC_API_KEY, *FLEET_TELEGRAM_TOKENS.values()):
+for _secret in (ANTHROPIC_API_KEY, OPENAI_API_KEY, *FLEET_TELEGRAM_TOKENS.values()):
     register(_secret)
 
 # --- Django -----------------------------------------------------------------------------------------------------------

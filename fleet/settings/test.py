@@ -13,5 +13,6 @@ from fleet.settings.base import *  # noqa: F403
 
 FLEET_ENVIRONMENT = "test"
 ANTHROPIC_API_KEY = ""
+OPENAI_API_KEY = ""
 TELEGRAM_API_ROOT = "http://127.0.0.1:1"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -48,5 +48,5 @@ def test_a_bot_may_be_told_to_use_the_mock(settings) -> None:
 def test_a_provider_nobody_knows_is_passed_over(settings) -> None:
     settings.ANTHROPIC_API_KEY = KEY
     assert queries.provider_for(made.BotFactory(provider_chain=["acme", "claude"]))[0] == "claude"
-    with pytest.raises(NotFound, match="Known are: claude, mock"):
+    with pytest.raises(NotFound, match="Known are: claude, codex, mock"):
         registry.get("acme")

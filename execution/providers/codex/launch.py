@@ -1,0 +1,150 @@
+"""What the CLI is started with: its settings, its environment, its directories. Nothing secret is an argument or a variable."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from execution.ports import Prompt
+
+OLDEST_VERSION = (
+    0,
+    163,
+    0,
+)  # from here on "untrusted" means that every command asks; older ones let `ls` and its like run
+ASKS = "untrusted"  # the approval policy of every call; a setting of that name is refused by the CLI
+RETRIES = 4  # about three seconds; a person waits
+OPENAI_URL = "https://api.openai.com/v1"
+SHELL_TOOLS = ("Bash", "Read", "Write", "Edit")  # grants that Codex can only serve by its shell and its patches
+_SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Whatever Codex would read of its own accord from its home. We write none of it, so what is there was smuggled in.
+_FOREIGN = ("config.toml", "hooks.json", "AGENTS.md", "AGENTS.override.md", "rules", "skills", "prompts", "auth.json")
+_OFF = (
+    *("apps", "plugins", "plugin_sharing", "remote_plugin", "tool_suggest", "skill_mcp_dependency_install"),
+    *("hooks", "goals", "memories", "multi_agent", "shell_snapshot", "sleep_tool", "view_image", "image_generation"),
+    *("browser_use", "browser_use_external", "browser_use_full_cdp_access", "computer_use", "in_app_browser"),
+    *("realtime_conversation", "workspace_dependencies", "api_key_model_discovery", "daemon_auto_start"),
+    "unified_exec_tty",  # a terminal takes further input that nobody would be asked about
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start one CLI."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    cwd: Path
+
+
+def prepare(prompt: Prompt) -> Launch:
+    """Return how to start the CLI for this prompt, with its directories in place and cleared of foreign settings."""
+    configuration = configuration_directory(prompt.home)
+    for directory in (prompt.home, configuration, _temporary(prompt.home)):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in _FOREIGN:
+        _remove(configuration / name)
+    overrides = (argument for name, value in _configuration(prompt).items() for argument in ("-c", f"{name}={value}"))
+    argv = (str(cli_path()), *overrides, "app-server")
+    return Launch(argv, _environment(prompt, configuration), prompt.workspace)
+
+
+@contextmanager
+def alone_at_first(home: Path) -> Iterator[None]:
+    """Hold the bot's other CLIs back while its first one of this version makes its databases: two at once break each other."""
+    configuration = configuration_directory(home)
+    made = configuration / f"fleet-made-{version('openai-codex')}"
+    if made.exists():
+        yield
+        return
+    with (configuration / "fleet-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        made.touch()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def cli_path() -> Path:
+    """Return the CLI to run: the one in the SDK's wheel, unless FLEET_CODEX_CLI names another."""
+    if settings.FLEET_CODEX_CLI:
+        return Path(settings.FLEET_CODEX_CLI)
+    package = find_spec("codex_cli_bin")
+    return Path(package.origin).parent / "bin" / "codex" if package and package.origin else Path("codex")
+
+
+def configuration_directory(home: Path) -> Path:
+    """Return the bot's own CODEX_HOME."""
+    return home / ".codex"
+
+
+def _temporary(home: Path) -> Path:
+    """Return TMPDIR. The same for every run of a bot: it stands in the prompt, whose bytes the API's cache compares."""
+    return home / "tmp"
+
+
+def _configuration(prompt: Prompt) -> dict[str, str]:
+    """Return every setting that must hold in every call; what is given here wins over any file."""
+    endpoint = {
+        "name": "OpenAI",
+        "base_url": settings.OPENAI_BASE_URL or OPENAI_URL,
+        "wire_api": "responses",
+        "requires_openai_auth": True,
+        "supports_websockets": False,
+        "request_max_retries": 0,  # only the stream's retries count, or the two would multiply
+        "stream_max_retries": RETRIES,
+    }
+    switches = dict.fromkeys(_OFF, False) | {"shell_tool": any(tool in SHELL_TOOLS for tool in prompt.tools)}
+    ours: dict[str, Any] = {
+        "model_provider": "fleet",
+        "model_providers": {"fleet": endpoint},
+        "model": prompt.model,
+        "sandbox_mode": "workspace-write",
+        "sandbox_workspace_write": {"network_access": False, "exclude_slash_tmp": True},
+        # A table and no dotted name: Codex would split the path at its dots, and then trust the workspace.
+        "projects": {str(prompt.workspace): {"trust_level": "untrusted"}},
+        "project_doc_max_bytes": 0,
+        "skills": {"include_instructions": False, "bundled": {"enabled": False}},
+        "cli_auth_credentials_store": "ephemeral",  # the key stays in the CLI's memory
+        "allow_login_shell": False,
+        "web_search": "disabled",
+        "history": {"persistence": "none"},
+        "analytics": {"enabled": False},
+        "feedback": {"enabled": False},
+        "check_for_update_on_startup": False,
+        **{f"features.{name}": on for name, on in switches.items()},
+    }
+    return {name: _as_toml(value) for name, value in ours.items()}
+
+
+def _as_toml(value: Any) -> str:
+    """Return a value as TOML, which writes text, numbers and truth as JSON does; tables are inline."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_as_toml(key)} = {_as_toml(inner)}" for key, inner in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _environment(prompt: Prompt, configuration: Path) -> dict[str, str]:
+    """Return all that the CLI and its tools see of the world: an allowlist and its own directories. The key is not in it."""
+    ours = {
+        "HOME": str(prompt.home),
+        "PWD": str(prompt.workspace),
+        "CODEX_HOME": str(configuration),
+        "TMPDIR": str(_temporary(prompt.home)),
+    }
+    return {"PATH": _SAFE_PATH, "LANG": "C.UTF-8", **settings.FLEET_CLI_ENVIRONMENT, **ours}

@@ -1,0 +1,54 @@
+"""What the rest of Fleet sees of Codex. Light to import: the SDK's types are loaded in workers only."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from django.conf import settings
+
+from budgets.states import Billing
+from execution.ports import Capabilities, Prompt, Run
+from execution.providers.codex import launch
+from execution.shim.handle import Nursery
+from fleet.kernel import loops
+
+
+class CodexProvider:
+    """The Codex CLI with an API key."""
+
+    def __init__(self) -> None:
+        self._nursery = Nursery()
+        self.capabilities = Capabilities(
+            name="codex",
+            model=settings.FLEET_CODEX_MODEL,
+            models=r"(gpt-|codex-|o\d)",
+            resumes_sessions=True,
+            steers=True,  # `turn/steer` is answered with the turn that took the text, or with an error
+        )
+
+    def check(self) -> str:
+        """Return what is missing for it to be used; nothing when it can be."""
+        if not settings.OPENAI_API_KEY:
+            return "To talk to Codex, set OPENAI_API_KEY in .env and restart."
+        path = launch.cli_path()
+        if not path.is_file():
+            return f"There is no Codex CLI at {path}. Run `make setup`, or correct FLEET_CODEX_CLI, and restart."
+        return ""
+
+    def billing(self) -> Billing:
+        """Return how it pays: a key pays per token."""
+        return Billing.API
+
+    def warm_up(self) -> None:
+        """Load the protocol's types (about a second), start the loop and a first shim."""
+        if self.check():
+            return
+        import_module("execution.providers.codex.session")
+        loops.background("providers")
+        self._nursery.prepare()
+
+    def open(self, prompt: Prompt) -> Run:
+        """Return a run for this prompt; starts nothing."""
+        from execution.providers.codex.session import CodexRun
+
+        return CodexRun(prompt, nursery=self._nursery)

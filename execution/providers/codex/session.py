@@ -1,0 +1,344 @@
+"""One Codex turn: the app-server waits behind the shim with its thread open, and gets its prompt when the gate opens.
+
+The protocol lives on an event loop of its own thread; the worker's thread talks to it through futures and a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import structlog
+from django.conf import settings
+from openai_codex.generated.v2_all import ThreadResumeParams, ThreadStartParams, TurnStartParams
+
+from execution.ports import (
+    Finished,
+    Judge,
+    Notice,
+    NotPrepared,
+    ProcessFacts,
+    Prompt,
+    ProviderEvent,
+    Started,
+    UserText,
+)
+from execution.providers.codex import launch
+from execution.providers.codex.approvals import Approvals
+from execution.providers.codex.counting import Counting
+from execution.providers.codex.rpc import Peer, RequestRefused
+from execution.providers.codex.threads import Thread, Threads
+from execution.providers.codex.translate import Translator
+from execution.shim.handle import Nursery, Shim
+from execution.shim.pipes import Ended, Pipes, Unintelligible
+from execution.states import OutcomeClass
+from fleet.kernel import loops
+
+log = structlog.get_logger(__name__)
+LOOP = "providers"
+HANDSHAKE_SECONDS = 30.0
+STEER_SECONDS = 5.0
+EXIT_SECONDS = 3.0  # what the CLI gets to leave by itself once its turn is over
+KILL_GRACE_SECONDS = 0.5  # between SIGTERM and SIGKILL
+GONE_SECONDS = 10.0
+
+_LOST_SESSION = "The earlier part of this conversation is not on this machine any more, so I start afresh."
+_ASK_ADMIN = "Please try again; if it stays, an administrator finds more in the worker's log."
+_CLIENT = {"name": "fleet", "title": "Fleet", "version": "1"}
+
+
+class Broken(Exception):
+    """The CLI broke before it was ready; carries the end."""
+
+    def __init__(self, finished: Finished) -> None:
+        super().__init__(finished.sentence)
+        self.finished = finished
+
+
+class Unsafe(Exception):
+    """The CLI does not do what our settings say, so it gets no prompt."""
+
+
+class CodexRun:
+    """One turn with the CLI. `prepare`, `release` and `events` belong to the worker's thread; the rest to any."""
+
+    def __init__(self, prompt: Prompt, *, nursery: Nursery) -> None:
+        self._prompt, self._nursery = prompt, nursery
+        self._threads = Threads(launch.configuration_directory(prompt.home))
+        self._shim: Shim | None = None
+        self._lock = threading.Lock()
+        self._killed = False
+        self._ready: Future[None] = Future()
+        self._given: Future[tuple[tuple[UserText, ...], Judge]] = Future()
+        self._turn: Future[str] = Future()
+        self._events: queue.SimpleQueue[ProviderEvent | None] = queue.SimpleQueue()
+        self._life: Future[None] | None = None
+        self._over = False
+        self._pipes = Pipes()
+        self._peer = Peer(self._pipes)
+        self._thread = Thread("")
+        self._version = ""
+        self._translator: Translator
+
+    # --- Before the gate -------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> ProcessFacts:
+        """Start the CLI and wait until its thread is open; it calls no API before it gets a prompt."""
+        plan = launch.prepare(self._prompt)
+        with launch.alone_at_first(self._prompt.home):
+            facts = self._start(plan)
+            self._wait_ready()
+        return facts
+
+    def _wait_ready(self) -> None:
+        try:
+            self._ready.result(HANDSHAKE_SECONDS)
+        except TimeoutError:
+            late = f"It was not ready after {HANDSHAKE_SECONDS:.0f} seconds."
+            raise NotPrepared(self._broken(late, self._pipes.stderr)) from None
+        except Broken as error:
+            raise NotPrepared(error.finished) from error
+
+    def _start(self, plan: launch.Launch) -> ProcessFacts:
+        with self._lock:
+            if self._killed:
+                raise NotPrepared(Finished(OutcomeClass.STOPPED, sentence="Stopped."))
+            self._shim = shim = self._nursery.take()
+        try:
+            facts = shim.start(plan.argv, environment=plan.environment, cwd=plan.cwd)
+        except OSError as error:
+            raise NotPrepared(self._broken(f"It could not be started: {error.strerror}.")) from error
+        self._pipes.attach(shim)
+        self._life = loops.submit(self._live(), loop=LOOP)
+        return facts
+
+    # --- The turn --------------------------------------------------------------------------------------------------------
+
+    def release(self, texts: tuple[UserText, ...], *, judge: Judge) -> None:
+        """Hand over the prompt."""
+        self._given.set_result((texts, judge))
+
+    def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
+        """Yield what the CLI tells; the last one is Finished, unless the run was killed."""
+        while True:
+            try:
+                event = self._events.get(timeout=timeout)
+            except queue.Empty:
+                yield None
+                continue
+            if event is None:
+                return
+            yield event
+            if isinstance(event, Finished):
+                return
+
+    def steer(self, text: UserText) -> bool:
+        """Add a message to the running turn; return whether Codex confirmed that this turn took it."""
+        taken = loops.submit(self._steer(text.text, text.uuid), loop=LOOP)
+        try:
+            return taken.result(STEER_SECONDS)
+        except TimeoutError:
+            taken.cancel()
+            return False
+
+    def interrupt(self) -> None:
+        """Ask the CLI to end its turn; its result follows."""
+        if self._given.done():
+            loops.submit(self._interrupt(), loop=LOOP)
+
+    # --- The end ---------------------------------------------------------------------------------------------------------
+
+    def kill(self) -> bool:
+        """Kill the CLI and everything below it; return whether that is proven."""
+        with self._lock:
+            self._killed = True
+            shim = self._shim
+        if shim is None:
+            return True
+        shim.stop(grace=KILL_GRACE_SECONDS)
+        return shim.wait_gone(GONE_SECONDS)
+
+    def close(self) -> None:
+        """Wait for the CLI to leave by itself after its result, kill it otherwise, and let go of everything."""
+        if self._shim is not None:
+            self._let_go_of(self._shim)
+
+    def _let_go_of(self, shim: Shim) -> None:
+        if not (self._over and shim.wait_gone(EXIT_SECONDS)):
+            self.kill()
+        if self._life is not None:
+            self._life.cancel()
+        loops.submit(self._pipes.close(), loop=LOOP)
+        shim.close()
+
+    # --- On the loop -----------------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        """Open the thread, wait for the gate, hand over the prompt, and report until the turn is over."""
+        try:
+            await self._pipes.connect()
+            self._peer.start()
+            await self._shake_hands()
+            self._ready.set_result(None)
+            texts, judge = await asyncio.wrap_future(self._given)
+            await self._begin(texts)
+            await self._report(Approvals(self._peer, self._translator, judge, explain=self._steer))
+        except Exception as error:
+            self._end(await self._explain(error))
+        finally:
+            self._events.put(None)
+            await self._pipes.end_input()
+            await self._peer.stop()
+
+    async def _shake_hands(self) -> None:
+        hello = {"clientInfo": _CLIENT, "capabilities": {"experimentalApi": True}}
+        self._version = _version_in(await self._peer.request("initialize", hello))
+        if _numbers(self._version) < launch.OLDEST_VERSION:
+            raise Unsafe(
+                "It is older than the version whose rules for asking we know. Update it, or remove FLEET_CODEX_CLI."
+            )
+        await self._peer.notify("initialized")
+        login = {"type": "apiKey", "apiKey": settings.OPENAI_API_KEY}
+        await self._peer.request("account/login/start", login)
+        opened = await self._open_thread()
+        _check_keeps_to_settings(opened)
+        counting = Counting(self._thread.used)
+        model, steps = str(opened["model"]), self._prompt.max_turns
+        self._translator = Translator(counting, session_id=self._prompt.session_id, model=model, max_steps=steps)
+        self._events.put(Started(self._prompt.session_id, self._version, model))
+
+    async def _open_thread(self) -> dict[str, Any]:
+        """Resume the session's thread, or begin one; which one it is will be remembered when the turn begins."""
+        known = self._threads.find(self._prompt.session_id)
+        fields = {
+            "base_instructions": self._prompt.system_prompt,
+            "cwd": str(self._prompt.workspace),
+            "model": self._prompt.model,
+            "approval_policy": launch.ASKS,
+            "sandbox": "workspace-write",
+        }
+        if known is not None:
+            self._thread = known
+            resume = ThreadResumeParams.model_validate({**fields, "thread_id": known.id, "exclude_turns": True})
+            return await self._peer.request("thread/resume", resume)
+        if self._prompt.resume:
+            self._events.put(Notice(_LOST_SESSION))
+        opened = await self._peer.request("thread/start", ThreadStartParams.model_validate(fields))
+        self._thread = Thread(str(opened["thread"]["id"]))
+        return opened
+
+    async def _begin(self, texts: tuple[UserText, ...]) -> None:
+        """Hand over all messages as one: sent apart, the second would be another turn."""
+        self._threads.keep(self._prompt.session_id, self._thread)
+        turn = TurnStartParams.model_validate(
+            {
+                "thread_id": self._thread.id,
+                "input": [{"type": "text", "text": text.text} for text in texts],
+                "client_user_message_id": texts[-1].uuid,
+                "approval_policy": launch.ASKS,
+                "effort": self._prompt.effort or None,
+            }
+        )
+        started = await self._peer.request("turn/start", turn)
+        self._turn.set_result(str(started["turn"]["id"]))
+
+    async def _report(self, approvals: Approvals) -> None:
+        async for incoming in self._peer.incoming():
+            if incoming.id is not None:
+                approvals.ask(incoming)
+                continue
+            used = dict(self._translator.counting.used)
+            for event in self._translator.take(incoming):
+                approvals.check(event)
+                self._over = isinstance(event, Finished)
+                self._events.put(event)
+                if self._over:
+                    return
+            if self._translator.counting.used != used:
+                await self._used_more()
+
+    async def _used_more(self) -> None:
+        self._thread = Thread(self._thread.id, self._translator.counting.used)
+        self._threads.keep(self._prompt.session_id, self._thread)
+        if self._translator.too_many_steps:
+            await self._interrupt()
+
+    async def _interrupt(self) -> None:
+        try:
+            turn_id = await asyncio.wrap_future(self._turn)
+            await self._peer.request("turn/interrupt", {"threadId": self._thread.id, "turnId": turn_id})
+        except Exception as error:
+            log.debug("codex.not_interrupted", error=str(error))
+
+    async def _steer(self, text: str, uuid: str = "") -> bool:
+        try:
+            turn_id = await asyncio.wrap_future(self._turn)
+            message = {
+                "threadId": self._thread.id,
+                "expectedTurnId": turn_id,
+                "input": [{"type": "text", "text": text}],
+            }
+            named = {"clientUserMessageId": uuid} if uuid else {}
+            return bool((await self._peer.request("turn/steer", {**message, **named})).get("turnId") == turn_id)
+        except Exception as error:
+            log.debug("codex.not_steered", error=str(error))
+            return False
+
+    def _end(self, finished: Finished) -> None:
+        if self._ready.done():
+            self._events.put(finished)
+        else:
+            self._ready.set_exception(Broken(finished))
+
+    # --- Explaining ------------------------------------------------------------------------------------------------------
+
+    async def _explain(self, error: Exception) -> Finished:
+        """Turn the end of a CLI that broke into a sentence; by then nothing of it is left."""
+        if self._killed:
+            return Finished(OutcomeClass.STOPPED, text=self._said, sentence="Stopped.")
+        when = "in the middle of the turn" if self._ready.done() else "before it was ready"
+        what = str(error) if isinstance(error, Unintelligible | Unsafe) else f"It ended {when}."
+        if isinstance(error, RequestRefused):
+            what = "It refused what we asked of it."
+        elif not isinstance(error, Ended | BrokenPipeError | Unintelligible | Unsafe):
+            log.exception("codex.failed", session=self._prompt.session_id)
+        await asyncio.to_thread(self.kill)
+        return self._broken(what, f"{error} {await self._pipes.last_words()}".strip())
+
+    @property
+    def _said(self) -> str:
+        return self._translator.said if self._turn.done() else ""
+
+    def _broken(self, what: str, stderr: str = "") -> Finished:
+        status = self._shim.exit_status if self._shim else None
+        log.warning("codex.broken", session=self._prompt.session_id, what=what, stderr=stderr, exit_status=status)
+        return Finished(
+            OutcomeClass.ERROR,
+            text=self._said,
+            sentence=f"The Codex CLI failed. {what} {_ASK_ADMIN}",
+            details={"stderr": stderr, "exit_status": status},
+        )
+
+
+def _check_keeps_to_settings(opened: dict[str, Any]) -> None:
+    """Raise Unsafe unless the thread is as we asked for: a setting that is not obeyed would let commands run unasked."""
+    sandbox = opened.get("sandbox") or {}
+    asks = opened.get("approvalPolicy") == launch.ASKS and opened.get("approvalsReviewer") == "user"
+    held = sandbox.get("type") == "workspaceWrite" and not sandbox.get("networkAccess")
+    if not (asks and held) or opened.get("instructionSources"):
+        raise Unsafe("It does not keep to our settings about asking before it acts.")
+
+
+def _version_in(hello: dict[str, Any]) -> str:
+    """Return the version in the user agent, which is all that `initialize` says about it: `fleet/0.163.0 (…)`."""
+    found = re.search(r"/(\d+\.\d+\.\d+)", str(hello.get("userAgent", "")))
+    return found[1] if found else ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split(".")) if version else ()

@@ -1,0 +1,48 @@
+"""Which thread of Codex belongs to a session of ours, and what that thread had used: Codex chooses its ids itself."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A thread; `used` is its running total by Codex's own names, as far as it was reported."""
+
+    id: str
+    used: Mapping[str, int] = field(default_factory=dict)
+
+
+class Threads:
+    """One small file per session below CODEX_HOME, where no sandboxed tool may write."""
+
+    def __init__(self, configuration: Path) -> None:
+        self._configuration = configuration
+        self._directory = configuration / "fleet-threads"
+
+    def find(self, session_id: str) -> Thread | None:
+        """Return the session's thread, if this machine still has what was said in it."""
+        try:
+            told = json.loads(self._path(session_id).read_text())
+            thread = Thread(str(told["id"]), {str(unit): int(number) for unit, number in told["used"].items()})
+        except (OSError, ValueError, KeyError, AttributeError):
+            return None
+        return thread if self._has_transcript(thread.id) else None
+
+    def keep(self, session_id: str, thread: Thread) -> None:
+        """Remember the session's thread and what it has used."""
+        self._directory.mkdir(exist_ok=True, mode=0o700)
+        path = self._path(session_id)
+        draft = path.with_suffix(f".{secrets.token_hex(8)}")
+        draft.write_text(json.dumps({"id": thread.id, "used": dict(thread.used)}))
+        draft.replace(path)
+
+    def _path(self, session_id: str) -> Path:
+        return self._directory / f"{session_id}.json"
+
+    def _has_transcript(self, thread_id: str) -> bool:
+        return any((self._configuration / "sessions").glob(f"**/rollout-*-{thread_id}.jsonl"))
