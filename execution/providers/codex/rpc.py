@@ -58,6 +58,8 @@ class Peer:
             return result
         finally:
             del self._waiting[number]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # looked at, also when sending failed first
 
     async def notify(self, method: str) -> None:
         """Send a notification."""

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import Any
 
 import structlog
-from django.conf import settings
-from openai_codex.generated.v2_all import ThreadResumeParams, ThreadStartParams, TurnStartParams
+from openai_codex.generated.v2_all import TurnStartParams
 
 from execution.ports import (
     Finished,
@@ -31,6 +28,7 @@ from execution.ports import (
 from execution.providers.codex import launch
 from execution.providers.codex.approvals import Approvals
 from execution.providers.codex.counting import Counting
+from execution.providers.codex.handshake import Unsafe, shake_hands
 from execution.providers.codex.rpc import Peer, RequestRefused
 from execution.providers.codex.threads import Thread, Threads
 from execution.providers.codex.translate import Translator
@@ -49,7 +47,6 @@ GONE_SECONDS = 10.0
 
 _LOST_SESSION = "The earlier part of this conversation is not on this machine any more, so I start afresh."
 _ASK_ADMIN = "Please try again; if it stays, an administrator finds more in the worker's log."
-_CLIENT = {"name": "fleet", "title": "Fleet", "version": "1"}
 
 
 class Broken(Exception):
@@ -58,10 +55,6 @@ class Broken(Exception):
     def __init__(self, finished: Finished) -> None:
         super().__init__(finished.sentence)
         self.finished = finished
-
-
-class Unsafe(Exception):
-    """The CLI does not do what our settings say, so it gets no prompt."""
 
 
 class CodexRun:
@@ -82,7 +75,6 @@ class CodexRun:
         self._pipes = Pipes()
         self._peer = Peer(self._pipes)
         self._thread = Thread("")
-        self._version = ""
         self._translator: Translator
 
     # --- Before the gate -------------------------------------------------------------------------------------------------
@@ -183,7 +175,7 @@ class CodexRun:
         try:
             await self._pipes.connect()
             self._peer.start()
-            await self._shake_hands()
+            await self._open()
             self._ready.set_result(None)
             texts, judge = await asyncio.wrap_future(self._given)
             await self._begin(texts)
@@ -195,42 +187,18 @@ class CodexRun:
             await self._pipes.end_input()
             await self._peer.stop()
 
-    async def _shake_hands(self) -> None:
-        hello = {"clientInfo": _CLIENT, "capabilities": {"experimentalApi": True}}
-        self._version = _version_in(await self._peer.request("initialize", hello))
-        if _numbers(self._version) < launch.OLDEST_VERSION:
-            raise Unsafe(
-                "It is older than the version whose rules for asking we know. Update it, or remove FLEET_CODEX_CLI."
-            )
-        await self._peer.notify("initialized")
-        login = {"type": "apiKey", "apiKey": settings.OPENAI_API_KEY}
-        await self._peer.request("account/login/start", login)
-        opened = await self._open_thread()
-        _check_keeps_to_settings(opened)
-        counting = Counting(self._thread.used)
-        model, steps = str(opened["model"]), self._prompt.max_turns
-        self._translator = Translator(counting, session_id=self._prompt.session_id, model=model, max_steps=steps)
-        self._events.put(Started(self._prompt.session_id, self._version, model))
-
-    async def _open_thread(self) -> dict[str, Any]:
-        """Resume the session's thread, or begin one; which one it is will be remembered when the turn begins."""
-        known = self._threads.find(self._prompt.session_id)
-        fields = {
-            "base_instructions": self._prompt.system_prompt,
-            "cwd": str(self._prompt.workspace),
-            "model": self._prompt.model,
-            "approval_policy": launch.ASKS,
-            "sandbox": "workspace-write",
-        }
-        if known is not None:
-            self._thread = known
-            resume = ThreadResumeParams.model_validate({**fields, "thread_id": known.id, "exclude_turns": True})
-            return await self._peer.request("thread/resume", resume)
-        if self._prompt.resume:
+    async def _open(self) -> None:
+        """Open the session's thread; which one it is will be remembered when the turn begins."""
+        session_id = self._prompt.session_id
+        known = self._threads.find(session_id)
+        if self._prompt.resume and known is None:
             self._events.put(Notice(_LOST_SESSION))
-        opened = await self._peer.request("thread/start", ThreadStartParams.model_validate(fields))
-        self._thread = Thread(str(opened["thread"]["id"]))
-        return opened
+        opened = await shake_hands(self._peer, self._prompt, known=known)
+        self._thread = opened.thread
+        self._translator = Translator(
+            Counting(opened.thread.used), session_id=session_id, model=opened.model, max_steps=self._prompt.max_turns
+        )
+        self._events.put(Started(session_id, opened.version, opened.model))
 
     async def _begin(self, texts: tuple[UserText, ...]) -> None:
         """Hand over all messages as one: sent apart, the second would be another turn."""
@@ -323,22 +291,3 @@ class CodexRun:
             sentence=f"The Codex CLI failed. {what} {_ASK_ADMIN}",
             details={"stderr": stderr, "exit_status": status},
         )
-
-
-def _check_keeps_to_settings(opened: dict[str, Any]) -> None:
-    """Raise Unsafe unless the thread is as we asked for: a setting that is not obeyed would let commands run unasked."""
-    sandbox = opened.get("sandbox") or {}
-    asks = opened.get("approvalPolicy") == launch.ASKS and opened.get("approvalsReviewer") == "user"
-    held = sandbox.get("type") == "workspaceWrite" and not sandbox.get("networkAccess")
-    if not (asks and held) or opened.get("instructionSources"):
-        raise Unsafe("It does not keep to our settings about asking before it acts.")
-
-
-def _version_in(hello: dict[str, Any]) -> str:
-    """Return the version in the user agent, which is all that `initialize` says about it: `fleet/0.163.0 (…)`."""
-    found = re.search(r"/(\d+\.\d+\.\d+)", str(hello.get("userAgent", "")))
-    return found[1] if found else ""
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in version.split(".")) if version else ()
