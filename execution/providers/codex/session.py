@@ -160,6 +160,13 @@ class CodexRun:
         if self._shim is not None:
             self._let_go_of(self._shim)
 
+    def is_there(self) -> bool:
+        """Return whether the CLI could still take a prompt."""
+        return self._shim is not None and self._shim.alive and not self._killed
+
+    def again(self) -> None:
+        """Each turn has a process of its own: resuming a thread takes a third of a second."""
+
     def _let_go_of(self, shim: Shim) -> None:
         if not (self._over and shim.wait_gone(EXIT_SECONDS)):
             self.kill()
