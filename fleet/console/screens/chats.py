@@ -98,7 +98,8 @@ def why_not_here(conversation: Conversation, person: Person) -> str:
     """Return why this person cannot write into this conversation from the console; empty when they can."""
     platform = platform_of(conversation.account)
     if platform != "web":
-        return f"This conversation takes place {_PLACES.get(platform, f'on {platform.capitalize()}')}; answer there. Here you can follow and stop it."
+        place = _PLACES.get(platform, f"on {platform.capitalize()}")
+        return f"This conversation takes place {place}; answer there. Here you can follow and stop it."
     if conversation.person_id != person.pk:
         return "This is somebody else’s conversation. You can follow it and stop a turn, but not speak in it."
     if Permission.BOT_TALK not in person.permissions:
