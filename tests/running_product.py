@@ -59,8 +59,16 @@ class World:
             " JOIN conversations_conversation c ON c.id = t.conversation_id WHERE c.chat_id = %s AND e.pid IS NOT NULL",
             str(person.id),
         )
-        roots = [psutil.Process(pid) for (pid,) in pids if psutil.pid_exists(pid)]
-        return [process for root in roots for process in [root, *root.children(recursive=True)]]
+        return [process for (pid,) in pids for process in _tree(pid)]
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    """Return a living process and everything below it; nothing when it is gone, or goes while one looks."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def eventually(question: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
