@@ -147,18 +147,22 @@ def test_a_patch_asks_for_every_file(open_run: Open, model: ModelEmulator, promp
     assert only(events, ToolFinished)[0].ok and all(Path(file).exists() for file in files)
 
 
-@pytest.mark.parametrize(("end", "escapes"), [("true", False), ("false", True)])
-def test_the_sandbox_holds_unless_an_allowed_command_fails(
-    open_run: Open, model: ModelEmulator, prompt: Prompt, end: str, escapes: bool
+@pytest.mark.parametrize("end", ["true", "false"])
+def test_what_was_allowed_is_asked_once_and_the_sandbox_holds_while_it_succeeds(
+    open_run: Open, model: ModelEmulator, prompt: Prompt, end: str
 ) -> None:
-    """What was allowed and fails in the sandbox is run once more without it, unasked: the judge's yes is a whole yes."""
+    """One that fails may be run once more without the sandbox, unasked: the judge's yes is a whole yes.
+
+    Whether it is depends on Codex's view of why it failed, which is not the same every time; so nothing is said of it here.
+    """
     outside = prompt.workspace.parent / "outside"
     calls: list[ToolCall] = []
     command = f"touch inside $TMPDIR/inside; touch {outside} && exit; {end}"
     model.call_tool("go", "exec_command", {"cmd": command}, then="Done.")
     turn(open_run(), "go", judge=lambda call: calls.append(call) or Verdict(True))
     assert (prompt.workspace / "inside").exists() and (prompt.home / "tmp" / "inside").exists()
-    assert (outside.exists(), len(calls)) == (escapes, 1)
+    assert len(calls) == 1
+    assert end == "false" or not outside.exists()
 
 
 def test_nothing_can_be_typed_into_a_running_program(open_run: Open, model: ModelEmulator) -> None:
