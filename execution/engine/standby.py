@@ -150,8 +150,9 @@ class Standby:
         """End what nobody asked for, and what a kill order reaches."""
         with self._lock:
             standing = list(self._ready.values())
+        stopped = bool(standing) and bool(governance_queries.active_orders())  # one question while nothing is stopped
         for ready in standing:
-            order = _order_against(ready)
+            order = _order_against(ready) if stopped else None
             if order or ready.is_due() or not ready.run.is_there():
                 self._drop(ready, order)
 
@@ -165,8 +166,10 @@ class Standby:
 
     def close(self) -> None:
         """End everything that stands by, and start nothing any more."""
-        self._closed = True
-        for ready in list(self._ready.values()):
+        with self._lock:
+            self._closed = True
+            standing = list(self._ready.values())
+        for ready in standing:
             self._drop(ready)
 
     def _drop(self, ready: Ready, order: KillOrder | None = None) -> None:

@@ -284,6 +284,13 @@ class TestATurn:
     def queued(self, bot: Identity) -> Execution:
         return made.queued("Hello", identity=bot, session_id="s-1", session_turns=3)
 
+    def claimed_in_background(self, worker: Supervisor, execution: Execution) -> threading.Thread:
+        """Let the worker run it in a thread, and return that once the execution is claimed."""
+        working = threading.Thread(target=worker._in_thread, args=(execution.pk, execution.epoch))
+        working.start()
+        eventually(lambda: Execution.objects.get(pk=execution.pk).state == ExecutionState.STARTING, "it to be claimed")
+        return working
+
     def test_runs_in_the_process_that_stands_by(self, worker, provider, bot) -> None:
         worker.expect(expected(bot))
         run = started(provider)
@@ -297,9 +304,7 @@ class TestATurn:
         worker.expect(expected(bot))
         run = started(provider)
         execution = self.queued(bot)
-        working = threading.Thread(target=worker._in_thread, args=(execution.pk, execution.epoch))
-        working.start()
-        eventually(lambda: Execution.objects.get(pk=execution.pk).state == ExecutionState.STARTING, "it to be claimed")
+        working = self.claimed_in_background(worker, execution)
         run.may_be_ready.set()
         working.join(20)
         execution.refresh_from_db()
@@ -320,9 +325,7 @@ class TestATurn:
         worker.expect(expected(bot))
         run = started(provider)
         execution = self.queued(bot)
-        working = threading.Thread(target=worker._in_thread, args=(execution.pk, execution.epoch))
-        working.start()
-        eventually(lambda: Execution.objects.get(pk=execution.pk).state == ExecutionState.STARTING, "it to be claimed")
+        working = self.claimed_in_background(worker, execution)
         actions.request_stop(execution_id=execution.pk, reason="enough", by=BY)
         eventually(lambda: worker._held(), "it to be held")
         worker._look_around()

@@ -21,6 +21,7 @@ from execution.ports import (
 )
 from execution.providers.claude.process import ClaudeProcess
 from execution.providers.claude.translate import Translator
+from execution.providers.telling import told
 from execution.shim.handle import Nursery
 from execution.states import OutcomeClass
 
@@ -57,18 +58,8 @@ class ClaudeRun:
         self._process.give(self)
 
     def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
-        """Yield what the CLI tells; the last one is Finished, unless the run was killed."""
-        while True:
-            try:
-                event = self._events.get(timeout=timeout)
-            except queue.Empty:
-                yield None
-                continue
-            if event is None:
-                return
-            yield event
-            if isinstance(event, Finished):
-                return
+        """Return what the CLI tells; the last one is Finished, unless the run was killed."""
+        return told(self._events, timeout=timeout)
 
     def interrupt(self) -> None:
         """Ask the CLI to end its turn; its result follows."""

@@ -32,6 +32,7 @@ from execution.providers.codex.handshake import Unsafe, shake_hands
 from execution.providers.codex.rpc import Peer, RequestRefused
 from execution.providers.codex.threads import Thread, Threads
 from execution.providers.codex.translate import Translator
+from execution.providers.telling import told
 from execution.shim.handle import Nursery, Shim
 from execution.shim.pipes import Ended, Pipes, Unintelligible
 from execution.states import OutcomeClass
@@ -116,18 +117,8 @@ class CodexRun:
         self._given.set_result((texts, judge))
 
     def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
-        """Yield what the CLI tells; the last one is Finished, unless the run was killed."""
-        while True:
-            try:
-                event = self._events.get(timeout=timeout)
-            except queue.Empty:
-                yield None
-                continue
-            if event is None:
-                return
-            yield event
-            if isinstance(event, Finished):
-                return
+        """Return what the CLI tells; the last one is Finished, unless the run was killed."""
+        return told(self._events, timeout=timeout)
 
     def steer(self, text: UserText) -> bool:
         """Add a message to the running turn; return whether Codex confirmed that this turn took it."""
@@ -162,7 +153,7 @@ class CodexRun:
 
     def is_there(self) -> bool:
         """Return whether the CLI could still take a prompt."""
-        return self._shim is not None and self._shim.alive and not self._killed
+        return not self._killed and (self._shim is None or self._shim.alive)
 
     def again(self) -> None:
         """Each turn has a process of its own: resuming a thread takes a third of a second."""
