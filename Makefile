@@ -4,7 +4,7 @@ VENV := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run stop migrate seed reset test check fix bench diagrams
+.PHONY: help setup setup-dev run stop migrate seed reset test soak check fix bench diagrams
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ reset: setup ## remove every bot, conversation and key in var/, after asking
 test: setup-dev ## run the tests in several processes; ARGS="-k lanes" chooses, ARGS="-n 0" runs them in one
 	@$(VENV) tools/emulators.py
 	@$(VENV) -m pytest -n auto $(ARGS)
+
+soak: setup-dev ## kill real processes at 50 random points of paid turns and count what must never happen (eight minutes)
+	@$(VENV) tools/emulators.py
+	@$(VENV) manage.py chaos execution --rounds 50 $(ARGS)
 
 check: setup-dev ## lint, types, ladder, migrations, deployment, diagrams, templates, secrets
 	@$(VENV) tools/check.py $(ARGS)

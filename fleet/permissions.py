@@ -130,6 +130,7 @@ COMMANDS: dict[str, Permission] = {
     "runner": Permission.RECORDS_EDIT,
     "gateways": Permission.GATEWAY_EDIT,
     "state_diagrams": Permission.PUBLIC,
+    "chaos": Permission.PUBLIC,
 }
 
 # What a worker does on a hint. A hint carries ids only, and the row it names decides; so it needs no right of its own.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,8 +82,9 @@ def eventually(question: Callable[[], Any], *, seconds: float = PATIENCE) -> Any
     return answer
 
 
-@pytest.fixture(scope="session")
-def _running() -> Iterator[World]:
+@contextmanager
+def started() -> Iterator[World]:
+    """Start the product with the emulators it talks to."""
     with ModelEmulator() as model, TelegramEmulator() as telegram:
         ada = telegram.add_bot(TOKEN, "ada_bot")
         variables = {
@@ -93,6 +95,12 @@ def _running() -> Iterator[World]:
         }
         with Product(**variables) as product:
             yield World(product, model, telegram, ada)
+
+
+@pytest.fixture(scope="session")
+def _running() -> Iterator[World]:
+    with started() as world:
+        yield world
 
 
 @pytest.fixture

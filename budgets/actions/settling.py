@@ -14,7 +14,7 @@ from budgets.actions.legs import open_books
 from budgets.actions.metering import locked_reservation
 from budgets.models import Reservation
 from budgets.states import RESERVATION, ReservationState
-from fleet.kernel import clock
+from fleet.kernel import clock, steadiness
 from fleet.kernel.actors import Actor
 from fleet.kernel.sweeping import each
 from fleet.kernel.transitions import move
@@ -80,7 +80,12 @@ class Swept:
 
 
 def sweep_reservations(limit: int = SWEEP_LIMIT) -> Swept:
-    """Make holds uncertain whose lease ended, and release those that were uncertain for too long; each in its own transaction."""
+    """Make holds uncertain whose lease ended, and release those that were uncertain for too long; each in its own transaction.
+
+    Does nothing for some seconds after the database's clock has leapt: then leases seem to be over that are not.
+    """
+    if not steadiness.is_given():
+        return Swept(uncertain=0, released=0)
     lapsed = Reservation.objects.filter(state=ReservationState.HELD, lease_until__lt=clock.db_now())
     overdue = Reservation.objects.filter(state=ReservationState.UNCERTAIN, uncertain_until__lt=clock.db_now())
     return Swept(

@@ -20,7 +20,7 @@ from execution.models import Execution, ExecutionQuerySet, Worker
 from execution.policies import check_not_held_back
 from execution.shim import processes
 from execution.states import EXECUTION, LEASED, ExecutionState, OutcomeClass, SpendStage
-from fleet.kernel import clock
+from fleet.kernel import clock, steadiness
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Refused
 from fleet.kernel.sweeping import each
@@ -39,8 +39,10 @@ _LOST = (
 
 def sweep() -> int:
     """Give back or close what lost workers held, end what kill orders hold back; return how many executions were touched."""
-    bury_dead_workers()
-    over = _over().order_by("lease_until").values_list("pk", flat=True)[:BATCH]
+    steady = steadiness.is_given()
+    bury_dead_workers(believe_silence=steady)
+    rows = _over() if steady else _over().filter(owner__stopped_at__isnull=False)
+    over = rows.order_by("lease_until").values_list("pk", flat=True)[:BATCH]
     return each(_settle, list(over), what="lease") + silence() + each(_prove_gone, _unproven(), what="stop_line")
 
 
@@ -81,8 +83,10 @@ def _is_gone(row: Execution) -> bool:
     return processes.proven_gone(row.boot_id, row.pid, row.pid_started_at)
 
 
-def bury_dead_workers() -> None:
+def bury_dead_workers(*, believe_silence: bool = True) -> None:
     """Declare workers lost: those of this host as soon as their process is gone, others when they have been silent for long.
+
+    With `believe_silence` off (the clock that measures it has leapt) only a process that is gone counts.
 
     The leases of one that died here are ended at once, but only when its process trees are gone too: nothing may start beside them.
     """
@@ -90,7 +94,7 @@ def bury_dead_workers() -> None:
     waiting = Worker.objects.filter(stopped_at=None).annotate(silent=Exists(silent.filter(pk=OuterRef("pk"))))
     for worker in waiting.order_by("beat_at")[:BATCH]:
         died_here = processes.proven_gone(worker.boot_id, worker.pid, worker.pid_started_at)
-        if worker.silent or (died_here and _trees_are_gone(worker)):
+        if (worker.silent and believe_silence) or (died_here and _trees_are_gone(worker)):
             _bury(worker)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,9 @@ from fleet.kernel.exceptions import Fenced, Refused
 
 log = structlog.get_logger(__name__)
 SURVIVE_SECONDS = 20.0  # as long as a worker without a database may believe that it still owns anything
+PAID_SURVIVE_SECONDS = (
+    300.0  # by then nothing runs any more, and the row itself says whose it is: what was paid is worth the wait
+)
 _FAULT = "Something broke inside Fleet while this was running. The worker's log has the details; please try again."
 _SILENT_END = "The provider ended without saying how. Please try again."
 _AWAY = "The database could not be reached for too long, so the worker stopped this by itself. Please try again."
@@ -100,6 +104,9 @@ class Attempt:
         except (DatabaseError, InterfaceError):
             log.exception("execution.database_away", execution=self.execution.pk)
             return Finished(OutcomeClass.ERROR, sentence=_AWAY)
+        except OSError as error:
+            log.exception("execution.machine_refuses", execution=self.execution.pk)
+            return Finished(OutcomeClass.ERROR, sentence=_refusal_of_the_machine(error))
         except Exception:
             log.exception("execution.fault", execution=self.execution.pk)
             return Finished(OutcomeClass.ERROR, sentence=_FAULT)
@@ -167,7 +174,7 @@ class Attempt:
                 self._ended_at = time.monotonic()
                 return event
             self._watch_limits()
-            if self._halt and self._halt.at_once:
+            if self._halt and self._halt.at_once and (event is None or not self._halt.hears_out):
                 break
         return Finished(OutcomeClass.ERROR, sentence=_SILENT_END)
 
@@ -197,7 +204,7 @@ class Attempt:
     def _survive(self, write: Callable[[], Any]) -> Any:
         if self._fenced:
             raise Fenced(f"Execution {self.execution.pk} was given up.")
-        return database.survive(write, seconds=SURVIVE_SECONDS)
+        return database.survive(write, seconds=PAID_SURVIVE_SECONDS if self._released else SURVIVE_SECONDS)
 
     def _write(self, lines: list[Line]) -> None:
         write = partial(actions.record_events, execution=self.execution, first_sequence=self._sequence, lines=lines)
@@ -317,6 +324,14 @@ class Attempt:
             return True
         self._run.close()
         return self._run.kill()
+
+
+def _refusal_of_the_machine(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full where this bot works, so it could not go on. Make room on the worker's machine, then ask again."
+    return (
+        f"The worker's machine refused something it needs: {error.strerror or error}. The worker's log has the details."
+    )
 
 
 def _ago(moment: float) -> dt.timedelta:

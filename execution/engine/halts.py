@@ -13,12 +13,13 @@ LONGEST_ANSWER = 1024 * 1024  # bytes; nobody reads more, and every reader has t
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """The end somebody else decided on. `at_once` kills without asking; `fenced` means that the row is not ours any more."""
+    """The end somebody else decided on. `at_once` kills without asking; `hears_out` still takes what the provider had said by then."""
 
     outcome: OutcomeClass
     sentence: str
     at_once: bool = False
     give_back: bool = False
+    hears_out: bool = False
 
     def outranks(self, other: Halt | None) -> bool:
         """Return whether this one replaces what was decided before: killing beats asking, else the first stands."""

@@ -40,6 +40,7 @@ _FENCED = Halt(
     OutcomeClass.ERROR,
     "The worker could not reach the database for 20 seconds, so it stopped what it was running. Please try again.",
     at_once=True,
+    hears_out=True,
 )
 _TAKEN_OVER = Halt(OutcomeClass.LOST, "Another worker owns this now.", at_once=True)
 _RESTART = Halt(

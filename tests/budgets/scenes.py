@@ -78,7 +78,7 @@ def leg(reservation: Reservation, budget: Budget) -> ReservationLeg:
     return ReservationLeg.objects.get(reservation=reservation, budget=budget)
 
 
-_WRONG_WINDOWS = """
+WRONG_WINDOWS = """
     SELECT present.id, budget.name, present.posted, present.pending
     FROM budgets_budgetwindow AS present JOIN budgets_budget AS budget ON budget.id = present.budget_id
     WHERE present.pending <> (SELECT coalesce(sum(held), 0) FROM budgets_reservationleg WHERE window_id = present.id)
@@ -92,7 +92,7 @@ _WRONG_WINDOWS = """
         FROM budgets_tokenledger AS row JOIN budgets_reservationleg AS leg USING (reservation_id)
         WHERE leg.budget_id = budget.id AND row.at >= present.starts_at AND row.at < present.ends_at)
 """
-_WRONG_RESERVATIONS = """
+WRONG_RESERVATIONS = """
     SELECT id FROM budgets_reservation AS reservation
     WHERE cost_nano_usd <> (SELECT coalesce(sum(cost_nano_usd), 0) FROM budgets_tokenledger WHERE reservation_id = reservation.id)
     OR state IN ('settled', 'released')
@@ -113,8 +113,8 @@ def _rows(statement: str) -> list[Any]:
 
 def assert_books_are_right() -> None:
     """What holds after every commit: windows and reservations show exactly what ledger and legs add up to."""
-    assert _rows(_WRONG_WINDOWS) == []
-    assert _rows(_WRONG_RESERVATIONS) == []
+    assert _rows(WRONG_WINDOWS) == []
+    assert _rows(WRONG_RESERVATIONS) == []
 
 
 def assert_never_above_limits() -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,10 @@ def ended(row: Execution) -> bool:
 
 
 class CeleryWorker:
-    """A real Celery worker process on the test's own database and Valkey."""
+    """A real Celery worker process on the test's own database and Valkey. `within` is put before its command."""
 
-    def __init__(self, var: Path, **environment: str) -> None:
+    def __init__(self, var: Path, *, within: Sequence[str] = (), **environment: str) -> None:
+        self._within = within
         self._environment = {
             **{
                 name: value
@@ -104,7 +105,12 @@ class CeleryWorker:
         quiet = ["--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *quiet], cwd=ROOT, env=self._environment, stdout=log, stderr=log, start_new_session=True
+                [*self._within, *command, *quiet],
+                cwd=ROOT,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         eventually(lambda: self._registered(known), "the worker to register")
         return self

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 from django.db import connection
 
@@ -13,10 +16,12 @@ from execution import queries
 from execution.engine import Supervisor
 from execution.models import Execution
 from execution.providers.mock import script
-from execution.states import EventKind, ExecutionState
+from execution.states import EventKind, ExecutionState, OutcomeClass
 from fleet.kernel import database
 from fleet.platform.embedded import EmbeddedPostgres
-from tests.execution.running import ended, running, table, until
+from tests.budgets import scenes
+from tests.emulators.model import ModelEmulator
+from tests.execution.running import CeleryWorker, ended, running, table, until
 from tests.factories import execution as made
 
 __all__ = ["table"]
@@ -62,6 +67,40 @@ def test_an_absence_of_some_seconds_at_the_end_of_a_turn(worker: Supervisor, pos
     back.join()
     row = until(ended, execution)
     assert (row.state, row.answer) == (ExecutionState.SUCCEEDED, "word1 word2 word3")
+
+
+@pytest.mark.realcli
+def test_forty_seconds_without_a_database_cost_no_answer_that_was_paid_for_and_leave_no_process(
+    transactional_db: None, postgres: EmbeddedPostgres, model_emulator: ModelEmulator, tmp_path: Path
+) -> None:
+    made.set_the_table()
+    model_emulator.reply("soon", "Here it is.", latency=4)
+    model_emulator.silence("never", 120)
+    credential = {"ANTHROPIC_API_KEY": "sk-ant-canary-not-a-key", "ANTHROPIC_BASE_URL": model_emulator.url}
+    worker = CeleryWorker(tmp_path / "var", **credential).start()
+    try:
+        bot = made.BotFactory(concurrency=2)
+        soon, never = (made.queued(text, identity=bot, provider="claude") for text in ("soon", "never"))
+        endless = psutil.Process(until(running, never).pid)
+        until(running, soon)
+        connection.close()
+        connection.close_pool()
+        postgres.stop()
+        back_at = time.monotonic() + 40
+        gone, alive = psutil.wait_procs([endless], timeout=35)
+        time.sleep(back_at - time.monotonic())
+        postgres.start()
+        answered, stopped = until(ended, soon), until(ended, never)
+        later = until(ended, made.queued("Good morning", provider="claude"))
+    finally:
+        worker.stop()
+    assert (answered.state, answered.answer) == (ExecutionState.SUCCEEDED, "Here it is.")
+    assert (stopped.state, stopped.outcome) == (ExecutionState.FAILED, OutcomeClass.ERROR)
+    assert "could not reach the database" in stopped.sentence
+    assert gone and not alive
+    assert later.state == ExecutionState.SUCCEEDED
+    assert Counter(request.said for request in model_emulator.requests) == {"soon": 1, "never": 1, "Good morning": 1}
+    scenes.assert_books_are_right()
 
 
 def test_after_a_long_absence_whoever_waited_is_served_at_once(
