@@ -107,6 +107,10 @@ class Turn(models.Model):
     )
     sentence = models.TextField(blank=True, help_text="why it was refused, failed or stopped")
     next_step = models.TextField(blank=True)
+    tries = models.PositiveSmallIntegerField(
+        default=0, help_text="executions that ended without effect and were followed by another"
+    )
+    parked_until = models.DateTimeField(null=True, blank=True, help_text="while queued: it is not begun before")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     admitted_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -131,6 +135,21 @@ class Turn(models.Model):
 
     def __str__(self) -> str:
         return f"turn {self.pk} ({self.state})"
+
+
+class Told(models.Model):
+    """That something which lasts was told in a conversation, so that it is told once."""
+
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="told")
+    key = models.CharField(max_length=200)
+    at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name_plural = "told"
+        constraints = [models.UniqueConstraint(fields=["conversation", "key"], name="told_once")]
+
+    def __str__(self) -> str:
+        return f"{self.key} in conversation {self.conversation_id}"
 
 
 class InboundMessage(models.Model):

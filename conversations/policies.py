@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from conversations.models import Delivery
+from conversations.models import Delivery, Turn
 from conversations.ports import has_sender, is_served, platform_of
 from conversations.states import UNDELIVERED, DeliveryKind
+from fleet.kernel import clock
 from fleet.kernel.exceptions import Refused, StateConflict
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -51,6 +52,11 @@ def check_queue(waiting: int) -> None:
             next_step="Wait for an answer, or send /stop to clear the queue, then send it again.",
             code="queue_full",
         )
+
+
+def is_parked(turn: Turn) -> bool:
+    """Return whether a waiting turn is not to be begun yet, since the logins that could answer it are shut."""
+    return turn.parked_until is not None and turn.parked_until > clock.now()
 
 
 def is_stop_word(text: str) -> bool:

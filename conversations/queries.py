@@ -9,6 +9,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 
 from conversations.models import Conversation, Delivery, InboundMessage, Message, Turn
 from conversations.states import TURN, UNDELIVERED, DeliveryKind, TurnState
+from fleet.kernel import clock
 from fleet.kernel.exceptions import NotFound
 from governance.states import KillScope
 from identities.models import Identity, Person
@@ -37,9 +38,10 @@ def lane_is_busy(row: InboundMessage, identity: Identity) -> bool:
 
 
 def conversations_to_advance(limit: int) -> list[int]:
-    """Return conversations that have a waiting turn and a free lane."""
-    active = Turn.objects.filter(conversation=OuterRef("conversation"), state__in=ACTIVE)
-    waiting = Turn.objects.filter(~Exists(active), state=TurnState.QUEUED)
+    """Return conversations that have a waiting turn and a free lane, and whose turns need not wait for a login."""
+    turns = Turn.objects.filter(conversation=OuterRef("conversation"))
+    parked = turns.filter(state=TurnState.QUEUED, parked_until__gt=clock.now())
+    waiting = Turn.objects.filter(~Exists(turns.filter(state__in=ACTIVE)), ~Exists(parked), state=TurnState.QUEUED)
     return list(waiting.values_list("conversation_id", flat=True).distinct()[:limit])
 
 

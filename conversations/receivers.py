@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.models import QuerySet
 
-from conversations.actions import begin_turn, close_turn
+from conversations.actions import begin_turn, close_turn, hand_on, wake
 from conversations.models import Turn
 from conversations.states import TurnState
 from execution import events as execution_events
@@ -29,10 +29,16 @@ def turn_begins(event: Event) -> None:
 
 @subscribe(execution_events.FINISHED)
 def turn_ends(event: Event) -> None:
-    """The execution ended: close the turn with everything it owns."""
+    """The execution ended: hand the turn on when that may happen by itself, else close it with everything it owns."""
     turn = _turn_of(event, Turn.objects.select_related("identity", "session"))
-    if turn:
+    if turn and not hand_on(turn, event.row, by=event.by):
         close_turn(turn, event.row, by=event.by)
+
+
+@subscribe(execution_events.BREAKER_CLOSED)
+def parked_turns_wake(event: Event) -> None:
+    """A login may be used again: what waited for it need not wait until the moment that was promised."""
+    wake(event.details["provider"], by=event.by)
 
 
 @subscribe(governance_events.KILL_ORDERED)

@@ -69,7 +69,7 @@ TURN = Machine(
     steps={
         TurnState.QUEUED: (TurnState.ADMITTED, TurnState.REFUSED, TurnState.STOPPED),
         TurnState.ADMITTED: (TurnState.RUNNING, *_ENDS),
-        TurnState.RUNNING: (TurnState.WAITING, *_ENDS),
+        TurnState.RUNNING: (TurnState.WAITING, TurnState.QUEUED, *_ENDS),
         TurnState.WAITING: (TurnState.RUNNING, *_ENDS),
         TurnState.REPLIED: (),
         TurnState.REFUSED: (),
@@ -78,7 +78,7 @@ TURN = Machine(
         TurnState.INTERRUPTED: (),
     },
     meaning={
-        TurnState.QUEUED: "waits for the lane; may still take more messages",
+        TurnState.QUEUED: "waits for the lane, or until a login may be used again; may still take more messages",
         TurnState.ADMITTED: "has the lane, a reservation and an execution; takes messages until the spend gate opens",
         TurnState.RUNNING: "the bot is thinking",
         TurnState.WAITING: "a tool call waits for a person",

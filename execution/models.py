@@ -11,7 +11,17 @@ from django.db import models
 from django.db.models import Q, sql
 from django.db.models.functions import Now
 
-from execution.states import EXECUTION, LEASED, EventKind, ExecutionState, OutcomeClass, SpendStage
+from execution.states import (
+    BREAKER,
+    EXECUTION,
+    LEASED,
+    BreakerState,
+    Cause,
+    EventKind,
+    ExecutionState,
+    OutcomeClass,
+    SpendStage,
+)
 from fleet.kernel.transitions import steps_trigger
 from identities.models import Identity
 
@@ -65,9 +75,12 @@ class Execution(models.Model):
     identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="executions")
     provider = models.CharField(max_length=20)
     model = models.CharField(max_length=80)
+    login = models.CharField(max_length=40, blank=True, help_text="the login its breaker guards; empty: none does")
+    is_probe = models.BooleanField(default=False, help_text="it tries a login whose breaker is half open")
     attempt = models.PositiveIntegerField(default=0)
     state = models.CharField(max_length=20, choices=ExecutionState.choices, default=ExecutionState.QUEUED)
     outcome = models.CharField(max_length=20, choices=OutcomeClass.choices, blank=True)
+    cause = models.CharField(max_length=20, choices=Cause.choices, blank=True)
     sentence = models.TextField(blank=True)
     retry_at = models.DateTimeField(null=True, blank=True)
 
@@ -183,3 +196,36 @@ class OrphanResult(models.Model):
 
     def __str__(self) -> str:
         return f"orphan of execution {self.execution_id}, epoch {self.epoch}"
+
+
+class Breaker(models.Model):
+    """Whether a login may be used now. A login without a row has never been in trouble.
+
+    `opening` counts how often its users were promised a moment: what people are told of one opening they are told once.
+    """
+
+    provider = models.CharField(max_length=20)
+    login = models.CharField(max_length=40)
+    state = models.CharField(max_length=10, choices=BreakerState.choices, default=BreakerState.CLOSED)
+    cause = models.CharField(max_length=20, choices=Cause.choices, blank=True)
+    sentence = models.TextField(blank=True, help_text="what the provider's end said")
+    opened_at = models.DateTimeField(null=True, blank=True)
+    until = models.DateTimeField(null=True, blank=True, help_text="when one execution may try it again")
+    named = models.BooleanField(default=False, help_text="the provider named that moment")
+    opening = models.PositiveIntegerField(default=0)
+    failures = models.PositiveIntegerField(default=0, help_text="in a row")
+    failed_execution_id = models.BigIntegerField(null=True, blank=True, help_text="the last one that met the trouble")
+    changed_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "login"], name="one_breaker_per_login"),
+            models.CheckConstraint(
+                condition=Q(state=BreakerState.CLOSED) | Q(until__isnull=False, opened_at__isnull=False),
+                name="breaker_open_until_a_moment",
+            ),
+        ]
+        triggers = [steps_trigger(BREAKER)]
+
+    def __str__(self) -> str:
+        return f"breaker of {self.provider} {self.login} ({self.state})"

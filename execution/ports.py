@@ -6,6 +6,8 @@ A provider turns one `Prompt` into a stream of typed events. It knows nothing of
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from budgets.states import Billing
-from execution.states import OutcomeClass
+from execution.outcomes import Ruling
+from execution.states import Cause, OutcomeClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Prompt:
     max_turns: int = 30
     max_seconds: int = 900
     max_tool_calls: int = 100
+    max_megabytes: int = 2048
     tools: tuple[str, ...] = ()
     mcp_config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -110,11 +114,12 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """A tool call began; `target` is a short text such as a path or command."""
+    """A tool call began; `target` is a short text such as a path or command, `digest` tells it from calls with another input."""
 
     call_id: str
     tool: str
     target: str
+    digest: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,21 @@ class Finished:
     sentence: str = ""
     session_id: str = ""
     retry_at: dt.datetime | None = None
+    cause: Cause | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def ruled(cls, ruling: Ruling, *, text: str = "", session_id: str = "", details: Mapping[str, Any]) -> Finished:
+        """Return the end that the table of outcomes found."""
+        return cls(
+            ruling.outcome,
+            text=text,
+            sentence=ruling.sentence,
+            session_id=session_id,
+            retry_at=ruling.retry_at,
+            cause=ruling.cause,
+            details=details,
+        )
 
 
 ProviderEvent = Started | TextDelta | ToolStarted | ToolFinished | UsageReported | RateLimited | Notice | Finished
@@ -184,6 +203,12 @@ class ToolCall:
         """Return what the call is aimed at, as a short text: its command, path or address; empty when it has none."""
         found = (self.input.get(name) for name in _TARGETS)
         return next((str(value) for value in found if value), "")
+
+    @property
+    def digest(self) -> str:
+        """Return what two calls of one tool with the same input have in common (SHA-256, hex)."""
+        said = json.dumps([self.tool, self.input], sort_keys=True, default=str)
+        return hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +297,13 @@ class ExecutionProvider(Protocol):
 
     def billing(self) -> Billing:
         """Return how its login pays: per token, or a flat subscription."""
+        ...
+
+    def login(self) -> str:
+        """Return a name for the key or login in use, which is no secret and changes with it; empty when nothing has to be protected.
+
+        A breaker guards it: a key that was replaced begins with a good name.
+        """
         ...
 
     def warm_up(self) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
-from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery, Value
+from django.db import connection
+from django.db.models import Count, F, IntegerField, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
-from execution.models import Execution, ExecutionEvent, ExecutionQuerySet, Worker
+from execution.models import Breaker, Execution, ExecutionEvent, ExecutionQuerySet, Worker
 from execution.providers import registry
-from execution.states import EXECUTION, LEASED, ExecutionState
+from execution.states import EXECUTION, LEASED, BreakerState, ExecutionState
 from fleet.kernel import clock
 from governance import queries as governance_queries
 from governance.models import KillOrder
 from governance.states import KillMode, KillScope
 from identities.models import Identity
+
+LOOK_AGAIN = dt.timedelta(seconds=5)
+MOST_LOGINS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +45,94 @@ def execution_mode() -> ExecutionMode:
 
 
 def provider_for(identity: Identity) -> tuple[str, str]:
-    """Return (provider, model) for the next turn of a bot: the first of its chain that is usable here, else the mock."""
-    capabilities = registry.first_usable(identity.provider_chain).capabilities
+    """Return (provider, model) of a bot whose logins are well: the first of its chain that is usable here, else the mock."""
+    capabilities = registry.usable(identity.provider_chain)[0].capabilities
     return capabilities.name, capabilities.model_for(identity.model)
+
+
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """A login that is not used now. `until` is when one execution may try it; `opening` tells one promise from the next."""
+
+    id: int
+    provider: str
+    login: str
+    state: str
+    cause: str
+    until: dt.datetime
+    opening: int
+
+    @property
+    def may_be_tried(self) -> bool:
+        """Return whether its moment has come and nobody tries it yet."""
+        return self.state == BreakerState.OPEN and self.until <= clock.now()
+
+
+# One value for a statement that reads something else anyway: an admission does not ask a second time.
+SHUT_LOGINS = """
+    SELECT coalesce(json_agg(json_build_object('id', id, 'provider', provider, 'login', login, 'state', state, 'cause', cause,
+        'until', until, 'opening', opening)), '[]') FROM execution_breaker WHERE state <> 'closed'
+"""
+
+
+def shut_logins(value: Any = None) -> tuple[Shut, ...]:
+    """Return the logins that are not used now, read from what `SHUT_LOGINS` gave; without it, ask."""
+    if value is None:
+        with connection.cursor() as cursor:
+            cursor.execute(SHUT_LOGINS)
+            (value,) = cursor.fetchone()
+    rows = json.loads(value) if isinstance(value, str) else value
+    return tuple(Shut(**{**row, "until": dt.datetime.fromisoformat(row["until"])}) for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who answers. `tries` is the shut login that this turn tries out, `passed` are those before it in the chain that are shut."""
+
+    provider: str
+    model: str
+    login: str
+    tries: Shut | None = None
+    passed: tuple[Shut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NobodyAnswers:
+    """Every login of the chain is shut. `until` is when the first of them may be used again."""
+
+    shut: tuple[Shut, ...]
+    until: dt.datetime
+
+
+def choose(identity: Identity, shut: Collection[Shut], *, last: Collection[str] = ()) -> Choice | NobodyAnswers:
+    """Return who answers the next turn of a bot: the first of its chain whose login may be used; those in `last` only after the others."""
+    guards = {(breaker.provider, breaker.login): breaker for breaker in shut}
+    passed: list[Shut] = []
+    for provider in sorted(registry.usable(identity.provider_chain), key=lambda one: one.capabilities.name in last):
+        capabilities, login = provider.capabilities, provider.login()
+        guard = guards.get((capabilities.name, login))
+        if guard is None or guard.may_be_tried:
+            return Choice(capabilities.name, capabilities.model_for(identity.model), login, guard, tuple(passed))
+        passed.append(guard)
+    # One that is tried right now is looked at again soon, whatever was promised: it may be well at any moment.
+    soon = clock.now() + LOOK_AGAIN
+    return NobodyAnswers(tuple(passed), max(soon, min(breaker.until for breaker in passed)))
+
+
+def breakers() -> list[Breaker]:
+    """Return every login that was ever in trouble, those in trouble now first."""
+    return list(Breaker.objects.order_by(F("opened_at").desc(nulls_last=True), "provider", "login")[:MOST_LOGINS])
+
+
+def had_effect(execution: Execution) -> bool:
+    """Return whether a tool was called or a text was shown: then nothing of it is ever repeated by itself."""
+    return bool(execution.tool_calls or execution.first_text_at or execution.answer)
+
+
+def failed_before(origin_kind: str, origin_id: str) -> dict[str, str]:
+    """Return the providers that this origin's earlier executions failed with, each with the last cause."""
+    rows = Execution.objects.filter(origin_kind=origin_kind, origin_id=origin_id, state=ExecutionState.FAILED)
+    return dict(rows.order_by("pk").values_list("provider", "cause"))
 
 
 def events_after(execution_id: int, sequence: int = 0, limit: int = 500) -> list[ExecutionEvent]:

@@ -75,6 +75,58 @@ class OutcomeClass(TextChoices):
     LOST = "lost"
 
 
+class Cause(TextChoices):
+    """What exactly ended an execution: finer than its class, since what follows by itself depends on it."""
+
+    INTERRUPTED = "interrupted", "it was told to stop"
+    STEPS = "steps", "the bot's limit of turns"
+    TOO_LONG = "too_long", "more than the model can read"
+    RUN_BUDGET = "run_budget", "the run's own budget"
+    BILLING = "billing", "no credit left"
+    USAGE_LIMIT = "usage_limit", "the login's usage limit"
+    RATE_LIMIT = "rate_limit", "too much at a time"
+    AUTH = "auth", "the key or login was refused"
+    MODEL = "model", "a model that is not known"
+    OVERLOADED = "overloaded", "the model is overloaded"
+    SERVER_FAULT = "server_fault", "a fault of the vendor's servers"
+    SAFETY = "safety", "the vendor's safety rules"
+    DENIALS = "denials", "too many refused tool calls"
+    SANDBOX = "sandbox", "the sandbox does not work"
+    MALFORMED = "malformed", "a malformed request"
+    UNREACHABLE = "unreachable", "the vendor cannot be reached"
+    UNKNOWN = "unknown", "an error without a name"
+    TIME = "time", "the bot's limit of time"
+    SILENCE = "silence", "no sign of life"
+    TOOL_CALLS = "tool_calls", "the bot's limit of tool calls"
+    OUTPUT = "output", "an endless answer"
+    MEMORY = "memory", "the bot's limit of memory"
+    LOOP = "loop", "the same tool calls again and again"
+
+
+class BreakerState(TextChoices):
+    """Whether a login may be used."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+BREAKER = Machine(
+    noun="breaker",
+    initial=BreakerState.CLOSED,
+    steps={
+        BreakerState.CLOSED: (BreakerState.OPEN,),
+        BreakerState.OPEN: (BreakerState.HALF_OPEN, BreakerState.CLOSED),
+        BreakerState.HALF_OPEN: (BreakerState.CLOSED, BreakerState.OPEN),
+    },
+    meaning={
+        BreakerState.CLOSED: "the login is used; overloads in a row are counted",
+        BreakerState.OPEN: "the login is left alone until the moment its provider named, or for a pause that doubles",
+        BreakerState.HALF_OPEN: "one execution tries it; everybody else waits for what becomes of that one",
+    },
+)
+
+
 class EventKind(TextChoices):
     """What an execution event tells. Only these are ever shown to a person."""
 

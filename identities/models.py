@@ -124,6 +124,9 @@ class Identity(models.Model):
     max_turns = models.PositiveIntegerField(default=30, validators=[MinValueValidator(1)])
     max_minutes = models.PositiveIntegerField(default=15, validators=[MinValueValidator(1)])
     max_tool_calls = models.PositiveIntegerField(default=100)
+    max_megabytes = models.PositiveIntegerField(
+        default=2048, help_text="memory of one turn with everything it starts; 0: no limit"
+    )
     concurrency = models.PositiveIntegerField(default=4, validators=[MinValueValidator(1)])
     timezone = models.CharField(max_length=64, default="UTC")
     created_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -13,6 +13,7 @@ from conversations.actions.outbox import (
     resend,
     send_anyway,
 )
+from conversations.actions.parking import hand_on, wake
 from conversations.actions.receiving import Received, accept, receive
 from conversations.actions.sessions import start_anew
 from conversations.actions.silencing import silence
@@ -33,6 +34,7 @@ __all__ = [
     "delivery_failed",
     "delivery_receipt",
     "delivery_unknown",
+    "hand_on",
     "process",
     "receive",
     "refuse_queued",
@@ -43,4 +45,5 @@ __all__ = [
     "stop_conversation",
     "stop_turn",
     "sweep",
+    "wake",
 ]

@@ -6,6 +6,7 @@ what was done so far, and leaves a gate decision with its reason, a closed turn 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,12 +14,12 @@ from django.db import transaction
 
 from budgets import actions as budget_actions
 from conversations import events
+from conversations.actions.parking import Parked, choose, park, tell_who_answers
 from conversations.actions.refusals import refuse_turn
-from conversations.actions.sessions import session_for
+from conversations.actions.sessions import ground_of, session_for
 from conversations.models import InboundMessage, Session, Turn
 from conversations.states import TURN, TurnState
 from execution import actions as execution_actions
-from execution import queries as execution_queries
 from execution.models import Execution
 from fleet.kernel import clock, live
 from fleet.kernel.actors import Actor
@@ -44,16 +45,19 @@ class Stopped(Exception):
 
 
 def admit(turn: Turn, *, texts: Iterable[InboundMessage]) -> bool:
-    """Admit a queued turn and queue its execution, or refuse it; return whether it was admitted.
+    """Admit a queued turn and queue its execution, refuse it, or park it until a login may be used; return whether it was admitted.
 
     `texts` are the messages it answers, in order. Must be called inside a transaction that holds the conversation's row.
     """
     try:
         with transaction.atomic():
-            _admit(turn, [{"uuid": str(row.uuid), "text": row.text} for row in texts])
+            _admit(turn, [{"uuid": _key(turn, row), "text": row.text} for row in texts])
     except Stopped as stop:
         turn.state = TurnState.QUEUED  # the savepoint is undone; so is what we remember of it
         refuse_turn(turn, stop.refusal, gate=stop.gate)
+    except Parked as parked:
+        turn.state = TurnState.QUEUED
+        park(turn, parked.nobody)
     live.hint(f"conversation:{turn.conversation_id}", turn=turn.pk, state=turn.state)
     live.hint("fleet", identity=turn.identity_id)
     return bool(turn.state == TurnState.ADMITTED)
@@ -68,15 +72,19 @@ def _admit(turn: Turn, texts: list[dict[str, str]]) -> None:
         conversation_id=turn.conversation_id,
     )
     _ask(Gate.IDENTITY, identity_policies.check_takes_messages, identity)
-    provider, model = _ask(Gate.IDENTITY, execution_queries.provider_for, identity)
+    current, shut = ground_of(turn)
+    choice = _ask(Gate.IDENTITY, choose, turn, shut)
     compiled = identity_queries.compiled(identity)
-    session = session_for(turn, provider=provider, model=model, compiled=compiled)
+    explained = tell_who_answers(turn, choice)
+    session = session_for(
+        turn, current, provider=choice.provider, model=choice.model, compiled=compiled, explained=explained
+    )
     reservation = _ask(
         Gate.BUDGET,
         budget_actions.reserve,
-        attempt=f"turn:{turn.pk}",
+        attempt=f"turn:{turn.pk}:{turn.tries}" if turn.tries else f"turn:{turn.pk}",
         scopes=_scopes(turn, identity),
-        model=model,
+        model=choice.model,
         by=_BY,
     )
     _pass_gate_1(turn, identity)
@@ -85,8 +93,10 @@ def _admit(turn: Turn, texts: list[dict[str, str]]) -> None:
         origin_id=str(turn.pk),
         conversation_id=turn.conversation_id,
         identity=identity,
-        provider=provider,
-        model=model,
+        provider=choice.provider,
+        model=choice.model,
+        login=choice.login,
+        is_probe=choice.tries is not None,
         texts=_with_seed(session, texts),
         session_id=session.provider_session_id,
         session_turns=session.turns,
@@ -96,6 +106,11 @@ def _admit(turn: Turn, texts: list[dict[str, str]]) -> None:
         by=_BY,
     )
     _enter_lane(turn, session, execution)
+
+
+def _key(turn: Turn, row: InboundMessage) -> str:
+    """Return the provider's idempotency key of a message: another one for every try, or a session would take it for a repetition."""
+    return str(uuid.uuid5(row.uuid, str(turn.tries)) if turn.tries else row.uuid)
 
 
 def _ask(gate: Gate, question: Any, *arguments: Any, **facts: Any) -> Any:
@@ -150,5 +165,6 @@ def _enter_lane(turn: Turn, session: Session, execution: Execution) -> None:
         details={"execution": execution.pk, "session": session.pk},
         execution=execution,
         session=session,
+        parked_until=None,
         admitted_at=clock.db_now(),
     )

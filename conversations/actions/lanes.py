@@ -9,7 +9,7 @@ from conversations.actions.admission import admit
 from conversations.actions.outbox import deliver
 from conversations.actions.refusals import refuse_turn
 from conversations.models import Conversation, InboundMessage, Message, Turn
-from conversations.policies import check_queue
+from conversations.policies import check_queue, is_parked
 from conversations.states import INBOUND, Author, BusyMode, DeliveryKind, InboundState, TurnState
 from execution import actions as execution_actions
 from fleet.kernel import clock, journal, live, queue
@@ -61,7 +61,7 @@ def _wait(
     deliver(
         **turn.route,
         kind=DeliveryKind.PROGRESS,
-        text=f"I am still busy with an earlier message here. Yours is number {position} in the queue; /stop clears it.",
+        text=f"An earlier message here comes first. Yours is number {position} in the queue; /stop clears it.",
         turn=turn,
         by=_BY,
     )
@@ -112,7 +112,7 @@ def advance(conversation_id: int) -> Turn | None:
     if turns.filter(state__in=ACTIVE).exists():
         return None
     turn = turns.filter(state=TurnState.QUEUED).select_related("identity", "conversation").order_by("pk").first()
-    if turn is None:
+    if turn is None or is_parked(turn):
         return None
     admit(turn, texts=list(turn.inbound.order_by("pk")))
     return turn

@@ -16,6 +16,8 @@ from conversations import events
 from conversations.actions.outbox import deliver
 from conversations.models import Conversation, Message, Session, Turn
 from conversations.states import SESSION, Author, DeliveryKind, SessionState
+from execution import queries as execution_queries
+from execution.queries import Shut
 from fleet.kernel import clock, journal
 from fleet.kernel.actors import Actor
 from fleet.kernel.transitions import move
@@ -28,16 +30,37 @@ SEED_CHARACTERS = 4000
 _BY = Actor.system("sessions")
 
 
-def session_for(turn: Turn, *, provider: str, model: str, compiled: Compiled) -> Session:
-    """Return the session this turn runs in: the open one of its conversation, or a new one when that one must not go on."""
+# What an admission has to know before it chooses who answers, in one statement: the open session, and the logins that are shut.
+_GROUND = f"""
+    SELECT session.*, shut.logins FROM (SELECT ({execution_queries.SHUT_LOGINS}) AS logins) AS shut
+    LEFT JOIN conversations_session AS session ON session.conversation_id = %s AND session.state = 'open'
+"""  # noqa: S608  # nothing in it comes from outside
+
+
+def ground_of(turn: Turn) -> tuple[Session | None, tuple[Shut, ...]]:
+    """Return the open session of the turn's conversation, if there is one, and the logins that are not used now."""
+    (row,) = Session.objects.raw(_GROUND, [turn.conversation_id])
+    logins: object = vars(row).pop("logins")
+    return (row if row.pk else None), execution_queries.shut_logins(logins)
+
+
+def session_for(
+    turn: Turn, current: Session | None, *, provider: str, model: str, compiled: Compiled, explained: bool = False
+) -> Session:
+    """Return the session this turn runs in: the `current` one of its conversation, or a new one when that one must not go on.
+
+    `explained`: the person hears already why another provider answers.
+    """
     binding = binding_of(provider=provider, model=model, digest=compiled.digest)
-    current = Session.objects.filter(conversation_id=turn.conversation_id, state=SessionState.OPEN).first()
-    reason = rotation_reason(current, binding) if current else ""
+    reason = rotation_reason(current, binding, provider=provider) if current else ""
     if current and not reason:
         return current
     if current:
         _rotate(current, reason)
-    return _open(turn, provider, model, binding, parent=current, reason=reason)
+    session = _open(turn, provider, model, binding, parent=current)
+    if current and current.turns > 0 and not explained:
+        _explain(turn, reason)
+    return session
 
 
 def binding_of(*, provider: str, model: str, digest: str) -> str:
@@ -45,8 +68,10 @@ def binding_of(*, provider: str, model: str, digest: str) -> str:
     return hashlib.sha256(rfc8785.dumps([provider, model, digest])).hexdigest()
 
 
-def rotation_reason(session: Session, binding: str) -> str:
+def rotation_reason(session: Session, binding: str, *, provider: str) -> str:
     """Return why this session must not go on, or an empty text."""
+    if session.provider != provider:
+        return f"{provider.capitalize()} answers now"
     if session.binding != binding:
         return "the bot was changed"
     if session.failures >= FAILURE_LIMIT:
@@ -77,7 +102,7 @@ def _rotate(session: Session, reason: str, *, by: Actor = _BY) -> None:
     )
 
 
-def _open(turn: Turn, provider: str, model: str, binding: str, *, parent: Session | None, reason: str) -> Session:
+def _open(turn: Turn, provider: str, model: str, binding: str, *, parent: Session | None) -> Session:
     used = parent is not None and parent.turns > 0
     session = Session.objects.create(
         conversation_id=turn.conversation_id,
@@ -89,11 +114,13 @@ def _open(turn: Turn, provider: str, model: str, binding: str, *, parent: Sessio
         seed=summary_of(turn.conversation, before_turn=turn.pk) if used else "",
     )
     journal.record(events.SESSION_OPENED, by=_BY, subject=("session", session.pk), turn=turn.pk)
-    if used:
-        text = f"I started a new session, since {reason}. I go on from a short summary of what was said."
-        Message.objects.create(conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=text)
-        deliver(**turn.route, kind=DeliveryKind.NOTICE, text=text, turn=turn, by=_BY)
     return session
+
+
+def _explain(turn: Turn, reason: str) -> None:
+    text = f"I started a new session, since {reason}. I go on from a short summary of what was said."
+    Message.objects.create(conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=text)
+    deliver(**turn.route, kind=DeliveryKind.NOTICE, text=text, turn=turn, by=_BY)
 
 
 def summary_of(conversation: Conversation, *, before_turn: int) -> str:
@@ -114,12 +141,13 @@ def summary_of(conversation: Conversation, *, before_turn: int) -> str:
     )
 
 
-def note_use(session: Session, *, failed: bool, began: bool) -> None:
-    """Count a finished turn of the session: failures in a row, and the time it was last used.
+def note_use(session: Session, *, failed: bool | None, began: bool) -> None:
+    """Count a finished turn of the session: failures in a row (None: it says nothing about the session), and when it was last used.
 
     A turn that never `began` told the provider nothing, so the next one still has to bring the summary.
     """
-    session.failures = session.failures + 1 if failed else 0
+    if failed is not None:
+        session.failures = session.failures + 1 if failed else 0
     session.turns += began
     session.last_used_at = clock.now()
     session.save(update_fields=["failures", "turns", "last_used_at"])

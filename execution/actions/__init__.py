@@ -4,6 +4,7 @@ Every write of a worker matches id, epoch and owner. A write that matches nothin
 and keep what it has as an orphan result.
 """
 
+from execution.actions.breaking import probe, reset_breaker
 from execution.actions.claiming import claim, release, requeue
 from execution.actions.closing import Ending, finish, keep_orphan, note_gone
 from execution.actions.queueing import expect, join, queue, request_stop
@@ -22,12 +23,14 @@ __all__ = [
     "meter",
     "next_sequence",
     "note_gone",
+    "probe",
     "queue",
     "record_events",
     "register_worker",
     "release",
     "request_stop",
     "requeue",
+    "reset_breaker",
     "retire_worker",
     "silence",
     "sweep",

@@ -12,6 +12,7 @@ from django.db.models import Case, Min, OuterRef, Subquery, Value, When
 
 from budgets import actions as budget_actions
 from execution import events
+from execution.actions.breaking import learn
 from execution.actions.recording import Line, next_sequence
 from execution.models import Execution, ExecutionEvent, ExecutionQuerySet, OrphanResult
 from execution.states import EXECUTION, EventKind, ExecutionState, OutcomeClass, SpendStage
@@ -32,6 +33,7 @@ class Ending:
     sentence: str = ""
     answer: str = ""
     retry_at: dt.datetime | None = None
+    cause: str = ""
     gone: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
 
@@ -85,6 +87,7 @@ def close(
         sentence=ending.sentence,
         answer=ending.answer,
         retry_at=ending.retry_at,
+        cause=ending.cause,
         ended_at=clock.db_now(),
         lease_until=None,
         process_gone_at=clock.db_now() if ending.gone else None,
@@ -95,6 +98,7 @@ def close(
     if not closed:
         return None
     (row,) = closed
+    learn(row, by=by)  # before anybody asks what follows
     _tell(row, lines, first_sequence or next_sequence(row), by)
     if row.reservation_id is not None:  # late: all runs of the fleet meet at the fleet's budget window
         _MONEY[SpendStage(row.spend_stage)](reservation_id=row.reservation_id, by=by)

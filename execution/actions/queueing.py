@@ -38,11 +38,14 @@ def queue(
     versions: Mapping[str, Any],
     by: Actor,
     conversation_id: int | None = None,
+    login: str = "",
+    is_probe: bool = False,
 ) -> Execution:
     """Queue an admitted provider turn and nudge a worker after commit.
 
     `texts` are [{uuid, text}] in the order they were said; `session_id` is a UUID the caller chose; `conversation_id` is where it
-    was asked, so that a kill order for that place reaches it. Raises StateConflict when this origin has an execution that has not ended.
+    was asked, so that a kill order for that place reaches it. `login` is the one a breaker guards, and `is_probe` says that this turn
+    tries it (after `probe`). Raises StateConflict when this origin has an execution that has not ended.
     """
     try:
         with transaction.atomic():
@@ -53,6 +56,8 @@ def queue(
                 identity=identity,
                 provider=provider,
                 model=model,
+                login=login,
+                is_probe=is_probe,
                 prompt=texts,
                 session_id=session_id,
                 session_turns=session_turns,

@@ -21,6 +21,7 @@ from execution.actions.recording import Line
 from execution.engine import workspace
 from execution.engine.gatekeeper import Gatekeeper
 from execution.engine.halts import GRACE_SECONDS, Halt, Limits
+from execution.engine.memory import Memory
 from execution.engine.standby import Ready, Standby, bring_to_the_gate
 from execution.engine.transcript import COALESCE_SECONDS, Transcript, clean
 from execution.models import Execution
@@ -51,6 +52,7 @@ class Attempt:
         self._run: Run | None = None
         self._gate: Ready
         self._limits: Limits
+        self._memory = Memory(None, megabytes=0)
         self._provider = registry.get(execution.provider)
         self._halt: Halt | None = None
         self._halt_lock = threading.Lock()
@@ -77,6 +79,12 @@ class Attempt:
             stop = run.kill if halt.at_once or not self._released else run.interrupt
             threading.Thread(target=stop, name=f"halt:{self.execution.pk}", daemon=True).start()
 
+    def weigh(self) -> None:
+        """End this attempt when it uses more memory than its bot may; asked on the worker's clock."""
+        exceeded = self._memory.exceeded()
+        if exceeded and not self.is_closing:
+            self.halt(exceeded)
+
     # --- Its life ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -89,6 +97,7 @@ class Attempt:
             log.error("execution.left_to_the_sweep", execution=self.execution.pk, error=str(error))
         finally:
             self._let_go()
+            self._memory.let_go()
 
     def _carry(self) -> Finished:
         """Return how the provider ended; every failure is turned into an end with a sentence."""
@@ -121,8 +130,13 @@ class Attempt:
         self._check_not_halted()
         texts = self._survive(partial(self._release, gate, process))
         self._limits = Limits(
-            seconds=prompt.max_seconds, tool_calls=prompt.max_tool_calls, stall_seconds=settings.FLEET_STALL_SECONDS
+            seconds=prompt.max_seconds,
+            tool_calls=prompt.max_tool_calls,
+            stall_seconds=settings.FLEET_STALL_SECONDS,
+            repeats=settings.FLEET_REPEATED_CALLS,
         )
+        self._memory = Memory(process, megabytes=prompt.max_megabytes)
+        self._memory.enclose()
         self._released = True
         refused = partial(self._transcript.aside, EventKind.TOOL_DENIED)
         gatekeeper = Gatekeeper(self.execution, workspace=prompt.workspace, refused=refused)
@@ -186,7 +200,7 @@ class Attempt:
             case ports.TextDelta():
                 self._limits.written += len(event.text.encode("utf-8", "replace"))
             case ports.ToolStarted():
-                self._limits.tool_started(event.call_id)
+                self._limits.tool_started(event)
             case ports.ToolFinished():
                 self._limits.tool_finished(event.call_id)
         self._transcript.take(event)
@@ -240,6 +254,7 @@ class Attempt:
             if not stays and self._let_go():
                 actions.note_gone(execution=self.execution, by=self._by)
         else:
+            self.weigh()  # what the kernel killed for its memory ends as if it had broken
             self._finish(finished, gone=self._let_go())
 
     def _finish(self, finished: Finished, *, gone: bool) -> None:
@@ -259,15 +274,16 @@ class Attempt:
         )
 
     def _ending(self, finished: Finished, *, gone: bool) -> Ending:
-        outcome, sentence = finished.outcome, finished.sentence
+        outcome, sentence, cause = finished.outcome, finished.sentence, finished.cause or ""
         if self._halt and outcome != OutcomeClass.OK:
-            outcome, sentence = self._halt.outcome, self._halt.sentence
+            outcome, sentence, cause = self._halt.outcome, self._halt.sentence, self._halt.cause
         return Ending(
             state=_state_of(outcome, gone=gone),
             outcome=outcome,
             sentence=clean(sentence),
             answer=clean(finished.text) or self._transcript.text,
             retry_at=finished.retry_at,
+            cause=cause,
             gone=gone,
             fields={
                 **self._transcript.tokens(),

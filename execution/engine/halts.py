@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
-from execution.states import OutcomeClass
+from execution.engine.circles import Circles
+from execution.ports import ToolStarted
+from execution.states import Cause, OutcomeClass
 
 GRACE_SECONDS = 3.0  # what an interrupted provider gets before its processes are killed
 LONGEST_ANSWER = 1024 * 1024  # bytes; nobody reads more, and every reader has to hold it
@@ -20,6 +23,7 @@ class Halt:
     at_once: bool = False
     give_back: bool = False
     hears_out: bool = False
+    cause: Cause | Literal[""] = ""
 
     def outranks(self, other: Halt | None) -> bool:
         """Return whether this one replaces what was decided before: killing beats asking, else the first stands."""
@@ -29,8 +33,9 @@ class Halt:
 class Limits:
     """The bounds of one attempt, from the moment its spend gate opened."""
 
-    def __init__(self, *, seconds: float, tool_calls: int, stall_seconds: float) -> None:
+    def __init__(self, *, seconds: float, tool_calls: int, stall_seconds: float, repeats: int = 0) -> None:
         self._seconds, self._tool_calls, self._stall = seconds, tool_calls, stall_seconds
+        self._circles = Circles(repeats)
         self._began = self._sign_of_life = time.monotonic()
         self._open_tools: set[str] = set()
         self.called = 0
@@ -40,10 +45,11 @@ class Limits:
         """Note a sign of life."""
         self._sign_of_life = time.monotonic()
 
-    def tool_started(self, call_id: str) -> None:
+    def tool_started(self, call: ToolStarted) -> None:
         """Count a tool call; while it runs, silence is no stall."""
         self.called += 1
-        self._open_tools.add(call_id)
+        self._open_tools.add(call.call_id)
+        self._circles.hear(call.tool, call.digest)
 
     def tool_finished(self, call_id: str) -> None:
         """Note that the tool is done."""
@@ -53,29 +59,34 @@ class Limits:
         """Return the halt of the first limit that is reached, or None."""
         now = time.monotonic()
         if now - self._began > self._seconds:
-            return _timeout(
+            return Halt(
+                OutcomeClass.TIMEOUT,
                 f"It took longer than the {self._seconds / 60:.0f} minutes this bot may work on one turn, so it was stopped. "
-                "Ask for less at once, or raise the bot's limit."
+                "Ask for less at once, or raise the bot's limit.",
+                cause=Cause.TIME,
             )
         if not self._open_tools and now - self._sign_of_life > self._stall:
-            return _timeout(
-                f"The provider gave no sign of life for {self._stall:.0f} seconds, so it was stopped. Please try again."
+            return Halt(
+                OutcomeClass.TIMEOUT,
+                f"The provider gave no sign of life for {self._stall:.0f} seconds, so it was stopped. Please try again.",
+                cause=Cause.SILENCE,
             )
+        return self._too_much()
+
+    def _too_much(self) -> Halt | None:
         if self.called > self._tool_calls:
-            return _limit(
+            return Halt(
+                OutcomeClass.LIMIT,
                 f"It used more than the {self._tool_calls} tool calls this bot may make in one turn, so it was stopped. "
-                "Ask for less at once, or raise the bot's limit."
+                "Ask for less at once, or raise the bot's limit.",
+                cause=Cause.TOOL_CALLS,
             )
         if self.written > LONGEST_ANSWER:
-            return _limit(
-                "The answer grew longer than 1 MB, so it was cut off here. Ask for a shorter one, or for a file."
+            return Halt(
+                OutcomeClass.LIMIT,
+                "The answer grew longer than 1 MB, so it was cut off here. Ask for a shorter one, or for a file.",
+                cause=Cause.OUTPUT,
             )
+        if self._circles.round:
+            return Halt(OutcomeClass.LIMIT, self._circles.sentence, cause=Cause.LOOP)
         return None
-
-
-def _timeout(sentence: str) -> Halt:
-    return Halt(OutcomeClass.TIMEOUT, sentence)
-
-
-def _limit(sentence: str) -> Halt:
-    return Halt(OutcomeClass.LIMIT, sentence)

@@ -1,6 +1,7 @@
 """The worker: takes executions while it has slots, keeps their leases, and ends them when it must.
 
-Its clocks run in threads of their own: beat (5 s), fence (0.5 s), watch (0.5 s and on a live hint), drain (1 s), sweep (5 s).
+Its clocks run in threads of their own: beat (5 s), fence (0.5 s), watch (0.5 s and on a live hint), drain (1 s), sweep (5 s), weigh
+(2 s).
 PostgreSQL alone decides; a Celery message is a hint, and without one the drain finds the same work a second later.
 """
 
@@ -34,6 +35,7 @@ FENCE_SECONDS = 20.0  # below the lease of 30 s: what we run is dead before anyb
 WATCH_SECONDS = 0.5
 DRAIN_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
+WEIGH_SECONDS = 2.0
 HINTLESS = dt.timedelta(seconds=1.5)  # older than this, an execution's hint has reached nobody
 
 _FENCED = Halt(
@@ -70,6 +72,7 @@ class Supervisor:
             self._watch,
             self._drain,
             Ticker("sweep", self._sweep, seconds=SWEEP_SECONDS),
+            Ticker("weigh", self._weigh, seconds=WEIGH_SECONDS),
         ]
         self._listener = Listener(self._watch.wake)
 
@@ -218,6 +221,10 @@ class Supervisor:
         if self._accepting and free > 0:
             for execution_id, epoch in queries.unclaimed(older_than=HINTLESS, limit=free):
                 self.offer(execution_id, epoch)
+
+    def _weigh(self) -> None:
+        for attempt in self._held():
+            attempt.weigh()
 
     def _sweep(self) -> None:
         self._standby.weigh()

@@ -55,6 +55,7 @@ def prompt_of(identity: Identity, texts: Compiled, *, model: str, session_id: st
         max_turns=identity.max_turns,
         max_seconds=identity.max_minutes * 60,
         max_tool_calls=identity.max_tool_calls,
+        max_megabytes=identity.max_megabytes,
         tools=texts.tools,
     )
 

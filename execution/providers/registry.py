@@ -24,9 +24,7 @@ def get(name: str) -> ExecutionProvider:
     return provider
 
 
-def first_usable(chain: list[str]) -> ExecutionProvider:
-    """Return the first provider of a bot's chain that can be used here; the mock when none can."""
-    for name in chain:
-        if name in settings.FLEET_PROVIDERS and not get(name).check():
-            return get(name)
-    return get(FALLBACK)
+def usable(chain: list[str]) -> list[ExecutionProvider]:
+    """Return the providers of a bot's chain that can be used here, in its order; the mock when none can."""
+    found = [get(name) for name in chain if name in settings.FLEET_PROVIDERS]
+    return [provider for provider in found if not provider.check()] or [get(FALLBACK)]

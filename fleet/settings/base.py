@@ -80,6 +80,11 @@ FLEET_WARM_PROCESSES = env.int("FLEET_WARM_PROCESSES", default=4)
 FLEET_WARM_SECONDS = env.float("FLEET_WARM_SECONDS", default=600.0)
 FLEET_WARM_MEGABYTES = env.int("FLEET_WARM_MEGABYTES", default=600)
 FLEET_STALL_SECONDS = env.float("FLEET_STALL_SECONDS", default=120.0)  # a provider silent for so long is stopped
+FLEET_REPEATED_CALLS = env.int(
+    "FLEET_REPEATED_CALLS", default=5
+)  # the same tool call so often in a row is a loop; 0: never
+FLEET_CGROUP = env.str("FLEET_CGROUP", default="")  # a cgroup v2 delegated to Fleet, with the memory controller
+FLEET_LONGEST_WAIT_HOURS = env.float("FLEET_LONGEST_WAIT_HOURS", default=24.0)  # for a login that may be used again
 FLEET_WORKSPACES = Path(env.str("FLEET_WORKSPACES", default=str(VAR / "workspaces")))
 FLEET_HOMES = Path(env.str("FLEET_HOMES", default=str(VAR / "homes")))  # each bot's HOME and CLI configuration
 FLEET_RUNTIME_DIR = Path(env.str("FLEET_RUNTIME_DIR", default=str(VAR / "run")))

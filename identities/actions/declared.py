@@ -19,7 +19,13 @@ from identities.states import IDENTITY, IdentityState, TextKind
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample" / "fleet.yaml"
 VERSION = 1
-_LIMITS = {"turns": "max_turns", "minutes": "max_minutes", "tool_calls": "max_tool_calls", "concurrency": "concurrency"}
+_LIMITS = {
+    "turns": "max_turns",
+    "minutes": "max_minutes",
+    "tool_calls": "max_tool_calls",
+    "megabytes": "max_megabytes",
+    "concurrency": "concurrency",
+}
 _TEXTS = ("slug", "name", "title", "department", "manager", "owner", "state", "model", "effort", "timezone", "soul")
 _KEYS = {*_TEXTS, "providers", "limits", "skills", "tools"}
 

@@ -27,6 +27,7 @@ class BotDeclaration:
     max_turns: int = 30
     max_minutes: int = 15
     max_tool_calls: int = 100
+    max_megabytes: int = 2048
     concurrency: int = 4
     timezone: str = "UTC"
     soul: str = ""
@@ -85,6 +86,7 @@ def _declare(row: Identity, soul: str, skills: dict[str, str], tools: dict[str, 
         max_turns=row.max_turns,
         max_minutes=row.max_minutes,
         max_tool_calls=row.max_tool_calls,
+        max_megabytes=row.max_megabytes,
         concurrency=row.concurrency,
         timezone=row.timezone,
         soul=soul,

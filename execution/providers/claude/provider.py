@@ -9,6 +9,7 @@ from django.conf import settings
 
 from budgets.states import Billing
 from execution.ports import Capabilities, Prompt, Run
+from execution.providers import logins
 from execution.providers.claude import launch
 from execution.shim.handle import Nursery
 from fleet.kernel import loops
@@ -37,6 +38,10 @@ class ClaudeProvider:
     def billing(self) -> Billing:
         """Return how the login pays: a key per token, a login by subscription."""
         return Billing.API if settings.ANTHROPIC_API_KEY else Billing.SUBSCRIPTION
+
+    def login(self) -> str:
+        """Return a name for the key or login in use."""
+        return logins.name_of(settings.ANTHROPIC_API_KEY or str(settings.FLEET_CLAUDE_LOGIN_DIR))
 
     def warm_up(self) -> None:
         """Load the SDK (about a second), look at the CLI's version, start the loop and a first shim."""

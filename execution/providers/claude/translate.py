@@ -19,6 +19,8 @@ from claude_agent_sdk import (
     UserMessage,
 )
 
+from execution import outcomes
+from execution.outcomes import Evidence, Vendor
 from execution.ports import (
     Finished,
     Notice,
@@ -31,12 +33,16 @@ from execution.ports import (
     ToolStarted,
     UsageReported,
 )
-from execution.providers.claude import outcomes
 from execution.providers.claude.counting import Counting
-from execution.providers.claude.outcomes import Evidence
 from execution.states import OutcomeClass
 
 _BETWEEN_TEXTS = "\n\n"
+VENDOR = Vendor(
+    name="Claude",
+    account="The Claude account",
+    key="Check ANTHROPIC_API_KEY in .env (or the login named by FLEET_CLAUDE_LOGIN_DIR) and restart.",
+)
+_INTERRUPTED = ("aborted_streaming", "aborted_tools")
 
 
 class Translator:
@@ -115,7 +121,7 @@ class Translator:
         for block in message.content:
             if isinstance(block, ToolUseBlock):
                 call = ToolCall(block.id, block.name, block.input)
-                yield ToolStarted(call.call_id, call.tool, call.target)
+                yield ToolStarted(call.call_id, call.tool, call.target, call.digest)
             elif isinstance(block, TextBlock) and message.parent_tool_use_id is None:
                 yield from self._complete(block.text)
         yield from self._usage(message.message_id or "", message.model, message.usage)
@@ -184,26 +190,19 @@ class Translator:
             "duration_api_ms": message.duration_api_ms,
             "reported_cost_usd": message.total_cost_usd if self.totals_are_whole and self.is_first else None,
         }
-        if not message.is_error and message.terminal_reason not in outcomes.INTERRUPTED:
+        if not message.is_error and message.terminal_reason not in _INTERRUPTED:
             answer = self.said or message.result or ""
             return Finished(OutcomeClass.OK, text=answer, session_id=message.session_id, details=details)
-        row = outcomes.judge(self._evidence(message))
-        return Finished(
-            row.outcome,
-            text=self.said,
-            sentence=row.sentence,
-            session_id=message.session_id,
-            retry_at=self._limited.resets_at if self._limited and row.outcome == OutcomeClass.LIMIT else None,
-            details=details,
-        )
+        ruling = outcomes.judge(self._evidence(message), VENDOR)
+        return Finished.ruled(ruling, text=self.said, session_id=message.session_id, details=details)
 
     def _evidence(self, message: ResultMessage) -> Evidence:
+        said = (self._error, message.terminal_reason or "", message.subtype)
         return Evidence(
-            error=self._error,
+            words=tuple(word for word in said if word),
             status=int(message.api_error_status or 0),
-            reason=message.terminal_reason or "",
-            subtype=message.subtype,
             limited=self._limited is not None,
+            retry_at=self._limited.resets_at if self._limited else None,
         )
 
 

@@ -8,6 +8,7 @@ from django.conf import settings
 
 from budgets.states import Billing
 from execution.ports import Capabilities, Prompt, Run
+from execution.providers import logins
 from execution.providers.codex import launch
 from execution.shim.handle import Nursery
 from fleet.kernel import loops
@@ -38,6 +39,10 @@ class CodexProvider:
     def billing(self) -> Billing:
         """Return how it pays: a key pays per token."""
         return Billing.API
+
+    def login(self) -> str:
+        """Return a name for the key or login in use."""
+        return logins.name_of(settings.OPENAI_API_KEY)
 
     def warm_up(self) -> None:
         """Load the protocol's types (about a second), start the loop and a first shim."""

@@ -28,6 +28,8 @@ from openai_codex.generated.v2_all import (
 )
 from pydantic import ValidationError
 
+from execution import outcomes
+from execution.outcomes import Evidence, Vendor
 from execution.ports import (
     Finished,
     Notice,
@@ -38,15 +40,19 @@ from execution.ports import (
     ToolStarted,
     UsageReported,
 )
-from execution.providers.codex import outcomes
 from execution.providers.codex.calls import calls_of
 from execution.providers.codex.counting import Counting
-from execution.providers.codex.outcomes import Evidence
 from execution.providers.codex.rpc import Incoming
 from execution.shim.pipes import Unintelligible
 from execution.states import OutcomeClass
 
 _BETWEEN_TEXTS = "\n\n"
+VENDOR = Vendor(
+    name="OpenAI",
+    account="The OpenAI account",
+    key="Check OPENAI_API_KEY in .env and restart.",
+    model="Choose another model, or set FLEET_CODEX_MODEL.",
+)
 _LONGEST_SUMMARY = 2_000
 _FULL = 100  # percent of a limit
 _OURS = (
@@ -117,7 +123,8 @@ class Translator:
         calls = calls_of(item)
         if calls and item.id not in self.items:
             self.items[item.id], self._used_tools = item, True
-            yield ToolStarted(item.id, calls[0].tool, ", ".join(call.target for call in calls))
+            targets, digests = ", ".join(call.target for call in calls), "".join(call.digest for call in calls)
+            yield ToolStarted(item.id, calls[0].tool, targets, digests)
 
     def _completed(self, item: Any) -> Iterator[ProviderEvent]:
         if isinstance(item, AgentMessageThreadItem):
@@ -156,16 +163,10 @@ class Translator:
         details = {"messages": self.counting.messages, "turn": turn.id, "duration_ms": turn.duration_ms}
         if turn.status.value == "completed":
             return Finished(OutcomeClass.OK, text=self.said, session_id=self._session_id, details=details)
-        evidence = _evidence(turn.error, turn=turn.status.value, too_many_steps=self.too_many_steps)
-        row = outcomes.judge(evidence)
-        return Finished(
-            row.outcome,
-            text=self.said,
-            sentence=row.sentence,
-            session_id=self._session_id,
-            retry_at=self._limited_until if row.outcome == OutcomeClass.LIMIT else None,
-            details={**details, "error": evidence.error, "status": evidence.status, "code": evidence.code},
-        )
+        evidence = _evidence(turn.error, turn=turn.status.value, steps=self.too_many_steps, until=self._limited_until)
+        ruling = outcomes.judge(evidence, VENDOR)
+        told = {"words": list(evidence.words), "status": evidence.status}
+        return Finished.ruled(ruling, text=self.said, session_id=self._session_id, details={**details, **told})
 
 
 def _parsed(incoming: Incoming) -> Any:
@@ -175,13 +176,16 @@ def _parsed(incoming: Incoming) -> Any:
         raise Unintelligible(f"Its “{incoming.method}” is not the one we know.") from error
 
 
-def _evidence(error: TurnError | None, *, turn: str = "", too_many_steps: bool = False) -> Evidence:
+def _evidence(
+    error: TurnError | None, *, turn: str = "", steps: bool = False, until: dt.datetime | None = None
+) -> Evidence:
     info = error.model_dump(by_alias=True, mode="json").get("codexErrorInfo") if error else None
+    name, fields = info, {}
     if isinstance(info, dict):
-        ((name, fields),) = info.items() if len(info) == 1 else (("", {}),)
-        status = int((fields or {}).get("httpStatusCode") or 0)
-        return Evidence(turn, name, status, too_many_steps=too_many_steps)
-    return Evidence(turn, str(info or ""), code=_api_code(error), too_many_steps=too_many_steps)
+        name, fields = next(iter(info.items())) if len(info) == 1 else ("", {})
+    said = ("too_many_steps" if steps else "", turn, str(name or ""), _api_code(error))
+    status = int((fields or {}).get("httpStatusCode") or 0)
+    return Evidence(tuple(word for word in said if word), status, retry_at=until)
 
 
 def _api_code(error: TurnError | None) -> str:

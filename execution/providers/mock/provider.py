@@ -25,6 +25,10 @@ class MockProvider:
         """It is priced per token, at nothing."""
         return Billing.API
 
+    def login(self) -> str:
+        """It has none that could reach a limit."""
+        return ""
+
     def warm_up(self) -> None:
         """There is nothing to warm up."""
 

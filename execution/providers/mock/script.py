@@ -20,7 +20,7 @@ from execution.ports import (
     UsageReported,
     UserText,
 )
-from execution.states import OutcomeClass
+from execution.states import Cause, OutcomeClass
 
 MODEL = "mock-1"
 VERSION = "1"
@@ -35,6 +35,13 @@ _FAILURES = {
     OutcomeClass.OVERLOAD: "The mock pretends that the model is overloaded. Try again in a minute.",
     OutcomeClass.CONTEXT_FULL: "The mock pretends that the conversation is too long. Start a new one with /new.",
     OutcomeClass.ERROR: "The mock pretends that something broke. Try again.",
+}
+
+_CAUSES = {
+    OutcomeClass.AUTH: Cause.AUTH,
+    OutcomeClass.LIMIT: Cause.USAGE_LIMIT,
+    OutcomeClass.OVERLOAD: Cause.OVERLOADED,
+    OutcomeClass.CONTEXT_FULL: Cause.TOO_LONG,
 }
 
 Step = tuple[float, ProviderEvent | None]
@@ -89,7 +96,7 @@ def _tool(texts: tuple[UserText, ...], request: Request, judge: Judge) -> Iterat
     """Ask to use a tool, as a model would; nothing is run."""
     name = request.directives["tool"] or "Bash"
     call = ToolCall(f"mock-call-{texts[-1].uuid}", name, {"command": "echo mock"})
-    yield 0.0, ToolStarted(call.call_id, name, "echo mock")
+    yield 0.0, ToolStarted(call.call_id, name, call.target, call.digest)
     verdict = judge(call)
     summary = "mock" if verdict.allow else verdict.reason
     yield request.seconds("slow"), ToolFinished(call.call_id, verdict.allow, summary)
@@ -97,7 +104,8 @@ def _tool(texts: tuple[UserText, ...], request: Request, judge: Judge) -> Iterat
 
 def _failure(wanted: str) -> Finished:
     outcome = OutcomeClass(wanted) if wanted in OutcomeClass.values else OutcomeClass.ERROR
-    return Finished(outcome, sentence=_FAILURES.get(outcome, _FAILURES[OutcomeClass.ERROR]))
+    sentence = _FAILURES.get(outcome, _FAILURES[OutcomeClass.ERROR])
+    return Finished(outcome, sentence=sentence, cause=_CAUSES.get(outcome))
 
 
 def _answer(request: Request) -> str:

@@ -207,6 +207,7 @@ def _limits(bot: Identity) -> tuple[tuple[str, str], ...]:
         ("Model turns", f"{bot.max_turns} per message"),
         ("Time", f"{bot.max_minutes} min per message"),
         ("Tool calls", f"{bot.max_tool_calls} per message"),
+        ("Memory", f"{bot.max_megabytes} MB per message" if bot.max_megabytes else "no limit"),
         ("At once", f"{bot.concurrency} conversations"),
         ("Time zone", bot.timezone),
     )
