@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from budgets import queries as budget_queries
 from conversations.actions import start_anew, stop_conversation
+from conversations.models import Turn
+from conversations.policies import is_parked
 from conversations.ports import CommandContext, all_commands, command, platform_of
 from conversations.queries import open_turns
 from conversations.states import TurnState
+from conversations.wording import moment, reasons
 from execution import queries as execution_queries
 from fleet.kernel.actors import Actor
 from governance import queries as governance_queries
 from identities import actions as identity_actions
+from identities.models import Person
 from identities.permissions import Permission
 
 
@@ -77,13 +81,20 @@ def status_command(context: CommandContext) -> str:
     """Say what runs and waits here, and whether the fleet is stopped."""
     lines = [f"{order.sentence}" for order in governance_queries.active_orders()]
     turns = open_turns(context.conversation) if context.conversation else []
-    waiting = sum(turn.state == TurnState.QUEUED for turn in turns)
     active = next((turn for turn in turns if turn.state != TurnState.QUEUED), None)
     lines.append(f"Working on your message: {active.state}." if active else "I am idle here.")
-    if waiting:
-        lines.append(f"{waiting} waiting.")
+    lines += waiting_lines(turns, context.person)
     lines.append(execution_queries.execution_mode().sentence)
     return "\n".join(line for line in lines if line)
+
+
+def waiting_lines(turns: list[Turn], person: Person | None) -> list[str]:
+    """Say how many messages wait, until when if it is for a login, and which logins cannot be used now."""
+    waiting = [turn for turn in turns if turn.state == TurnState.QUEUED]
+    until = next((turn.parked_until for turn in waiting if is_parked(turn)), None)
+    lines = [f"{len(waiting)} waiting until {moment(until, person)}." if until else f"{len(waiting)} waiting."]
+    shut = execution_queries.shut_logins()
+    return (lines if waiting else []) + [f"{reasons([login], person)}." for login in shut]
 
 
 @command("usage", help="what I have used", permission=Permission.BOT_TALK)

@@ -41,6 +41,12 @@ def parked_turns_wake(event: Event) -> None:
     wake(event.details["provider"], by=event.by)
 
 
+@subscribe(execution_events.WORKER_STARTED)
+def parked_turns_are_looked_at(event: Event) -> None:
+    """A worker began, perhaps with another key: what waited for the old one need not."""
+    wake(by=event.by)
+
+
 @subscribe(governance_events.KILL_ORDERED)
 def lanes_fall_silent(event: Event) -> None:
     """A kill order was given: refuse what waits, hold answers. The sweep does it too when the hint is lost."""

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from django.db import connection
@@ -107,16 +108,17 @@ class NobodyAnswers:
 def choose(identity: Identity, shut: Collection[Shut], *, last: Collection[str] = ()) -> Choice | NobodyAnswers:
     """Return who answers the next turn of a bot: the first of its chain whose login may be used; those in `last` only after the others."""
     guards = {(breaker.provider, breaker.login): breaker for breaker in shut}
-    passed: list[Shut] = []
-    for provider in sorted(registry.usable(identity.provider_chain), key=lambda one: one.capabilities.name in last):
-        capabilities, login = provider.capabilities, provider.login()
-        guard = guards.get((capabilities.name, login))
+    chain = [(one.capabilities, one.login()) for one in registry.usable(identity.provider_chain)]
+    guarded = {capabilities.name: guards.get((capabilities.name, login)) for capabilities, login in chain}
+    for capabilities, login in sorted(chain, key=lambda one: one[0].name in last):
+        guard = guarded[capabilities.name]
         if guard is None or guard.may_be_tried:
-            return Choice(capabilities.name, capabilities.model_for(identity.model), login, guard, tuple(passed))
-        passed.append(guard)
+            before = takewhile(lambda name: name != capabilities.name, guarded)  # noqa: B023  # used at once
+            passed = tuple(found for name in before if (found := guarded[name]))
+            return Choice(capabilities.name, capabilities.model_for(identity.model), login, guard, passed)
+    closed = tuple(guard for guard in guarded.values() if guard)
     # One that is tried right now is looked at again soon, whatever was promised: it may be well at any moment.
-    soon = clock.now() + LOOK_AGAIN
-    return NobodyAnswers(tuple(passed), max(soon, min(breaker.until for breaker in passed)))
+    return NobodyAnswers(closed, max(clock.now() + LOOK_AGAIN, min(guard.until for guard in closed)))
 
 
 def breakers() -> list[Breaker]:

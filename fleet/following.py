@@ -62,13 +62,18 @@ async def follow(
 ) -> AsyncIterator[Glimpse | None]:
     """Yield a glimpse whenever something is new, None after `heartbeat` seconds without news, and end with the turn.
 
-    A database that restarts is waited for. Cancel the iteration to stop following.
+    A turn that another execution takes over is followed there, from its first event on. A database that restarts is waited for.
+    Cancel the iteration to stop following.
     """
-    state, spoke_at = "", time.monotonic()
+    state, execution, spoke_at = "", None, time.monotonic()
     async with Ears() as ears:
         ears.listen_to(f"conversation:{conversation_id}")
         while True:
             glimpse = await _look_if_possible(turn_id, after)
+            if _moved_on(glimpse, execution):
+                after, execution = 0, None
+                continue
+            execution = glimpse.execution_id if glimpse and glimpse.execution_id else execution
             if glimpse and (glimpse.events or glimpse.state != state):
                 state, spoke_at = glimpse.state, time.monotonic()
                 after = glimpse.events[-1].sequence if glimpse.events else after
@@ -83,6 +88,12 @@ async def follow(
                 spoke_at = time.monotonic()
                 yield None
             await ears.wait(at_most=heartbeat)
+
+
+def _moved_on(glimpse: Glimpse | None, execution: int | None) -> bool:
+    """Return whether another execution has taken the turn over from the one that was followed."""
+    now = glimpse.execution_id if glimpse else None
+    return None not in (now, execution) and now != execution
 
 
 async def _look_if_possible(turn_id: int, after: int) -> Glimpse | None:

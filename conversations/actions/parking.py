@@ -51,7 +51,7 @@ def choose(turn: Turn, shut: Collection[Shut]) -> Choice:
         choice = execution_queries.choose(turn.identity, shut, last=tried)
     if isinstance(choice, Choice):
         return choice
-    if choice.until > _latest(turn):
+    if choice.until > _latest():
         raise Refused(
             waits(choice.shut, None, turn.person),
             why="That is longer than a message may wait.",
@@ -61,9 +61,9 @@ def choose(turn: Turn, shut: Collection[Shut]) -> Choice:
     raise Parked(choice)
 
 
-def _latest(turn: Turn) -> dt.datetime:
-    """Return how long a turn may wait at most."""
-    return turn.created_at + dt.timedelta(hours=settings.FLEET_LONGEST_WAIT_HOURS)
+def _latest() -> dt.datetime:
+    """Return the latest moment that may be promised to a message."""
+    return clock.now() + dt.timedelta(hours=settings.FLEET_LONGEST_WAIT_HOURS)
 
 
 def tell_who_answers(turn: Turn, choice: Choice) -> bool:
@@ -163,16 +163,16 @@ def _what_follows(turn: Turn, execution: Execution) -> _Next | None:
     if turn.tries >= policy.retries:
         return None
     if isinstance(choice, NobodyAnswers):
-        return _Next(choice.until, choice.shut) if choice.until <= _latest(turn) else None
+        return _Next(choice.until, choice.shut) if choice.until <= _latest() else None
     at = clock.now() + policy.pause * 2**turn.tries
     return _Next(at, (_met(turn, execution.provider, execution.cause, at),))
 
 
-def wake(provider: str, *, by: Actor) -> None:
-    """Let every turn that waits begin now, if its bot may use this provider."""
-    waiting = Turn.objects.filter(
-        state=TurnState.QUEUED, parked_until__isnull=False, identity__provider_chain__contains=[provider]
-    )
+def wake(provider: str = "", *, by: Actor) -> None:
+    """Let every turn that waits be looked at now, of one provider those of bots that may use it; who must wait on is told nothing new."""
+    waiting = Turn.objects.filter(state=TurnState.QUEUED, parked_until__isnull=False)
+    if provider:
+        waiting = waiting.filter(identity__provider_chain__contains=[provider])
     conversations = list(waiting.order_by("pk").values_list("conversation_id", flat=True)[:WAKE_AT_ONCE])
     woken = waiting.update(parked_until=None)
     if woken:

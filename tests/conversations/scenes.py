@@ -49,10 +49,14 @@ def turn_of(intake: Intake) -> Turn:
     return Turn.objects.get(pk=intake.turn_id)
 
 
+def facts() -> ProcessFacts:
+    """A process that passes for a worker."""
+    return ProcessFacts(pid=os.getpid(), started_at=1.0, host="here", boot_id="boot")
+
+
 def claimed(turn: Turn) -> Execution:
     """A worker takes the turn's execution; its gate is still closed."""
-    facts = ProcessFacts(pid=os.getpid(), started_at=1.0, host="here", boot_id="boot")
-    worker = execution_actions.register_worker(process=facts, slots=4, by=WORKER)
+    worker = execution_actions.register_worker(process=facts(), slots=4, by=WORKER)
     execution = Turn.objects.get(pk=turn.pk).execution
     taken = execution_actions.claim(execution_id=execution.pk, epoch=execution.epoch, worker_id=worker.pk, by=WORKER)
     assert taken is not None

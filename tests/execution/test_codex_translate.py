@@ -10,7 +10,6 @@ from openai_codex.generated.v2_all import FileChangeThreadItem, TokenUsageBreakd
 from execution.ports import Notice, ProviderEvent, TextDelta, ToolFinished, ToolStarted
 from execution.providers.codex.calls import calls_of, command_call
 from execution.providers.codex.counting import Counting
-from execution.providers.codex.outcomes import TABLE, Evidence, judge
 from execution.providers.codex.rpc import Incoming
 from execution.providers.codex.translate import Translator
 from execution.shim.pipes import Unintelligible
@@ -145,33 +144,3 @@ class TestTools:
     def test_what_does_not_keep_to_the_protocol_is_not_guessed_at(self, translator: Translator) -> None:
         with pytest.raises(Unintelligible):
             play(translator, Incoming("turn/completed", {"turn": {}}))
-
-
-CASES = [
-    (Evidence("interrupted"), Class.STOPPED),
-    (Evidence("interrupted", too_many_steps=True), Class.LIMIT),
-    (Evidence("failed", "contextWindowExceeded"), Class.CONTEXT_FULL),
-    (Evidence("failed", "other", code="context_length_exceeded"), Class.CONTEXT_FULL),
-    (Evidence("failed", "httpConnectionFailed", 413), Class.CONTEXT_FULL),
-    (Evidence("failed", "usageLimitExceeded"), Class.LIMIT),
-    (Evidence("failed", "rateLimitExceeded"), Class.LIMIT),
-    (Evidence("failed", "responseTooManyFailedAttempts", 429), Class.LIMIT),
-    (Evidence("failed", "unauthorized"), Class.AUTH),
-    (Evidence("failed", "httpConnectionFailed", 401), Class.AUTH),
-    (Evidence("failed", "httpConnectionFailed", 404), Class.ERROR),
-    (Evidence("failed", "serverOverloaded"), Class.OVERLOAD),
-    (Evidence("failed", "httpConnectionFailed", 529), Class.OVERLOAD),
-    (Evidence("failed", "internalServerError"), Class.OVERLOAD),
-    (Evidence("failed", "httpConnectionFailed"), Class.ERROR),
-    (Evidence("failed", "fromTheFuture"), Class.ERROR),
-    (Evidence(), Class.ERROR),
-]
-
-
-@pytest.mark.parametrize(("evidence", "outcome"), CASES)
-def test_every_kind_of_end_has_its_class(evidence: Evidence, outcome: Class) -> None:
-    assert judge(evidence).outcome == outcome
-
-
-def test_every_sentence_is_one_for_a_person() -> None:
-    assert all(row.sentence.endswith(".") and "Exceeded" not in row.sentence for row in TABLE)

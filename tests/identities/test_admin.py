@@ -130,7 +130,17 @@ def test_history_cannot_be_changed_from_here(admin_client: Client, make: Any):
 
 class TestRepairs:
     def form(self, bot: Identity, **fields: str) -> dict[str, object]:
-        kept = ("slug", "name", "title", "department", "model", "max_turns", "max_minutes", "max_tool_calls")
+        kept = (
+            "slug",
+            "name",
+            "title",
+            "department",
+            "model",
+            "max_turns",
+            "max_minutes",
+            "max_tool_calls",
+            "max_megabytes",
+        )
         values = {name: getattr(bot, name) for name in (*kept, "concurrency", "timezone")}
         return {**values, "provider_chain": "claude", **fields}
 

@@ -16,9 +16,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from conversations import actions
 from conversations.actions import Intake
-from conversations.models import Conversation, Turn
+from conversations.models import Conversation, Message, Turn
 from conversations.ports import UnifiedMessage
-from conversations.states import TurnState
+from conversations.states import Author, TurnState
 from execution import queries as execution_queries
 from execution.states import EventKind
 from fleet.api.serializers import TurnSerializer
@@ -174,9 +174,17 @@ class Listener:
 
     async def _follow(self) -> None:
         async for glimpse in follow(self.turn.pk, conversation_id=self.turn.conversation_id):
+            if glimpse and glimpse.state == TurnState.QUEUED:
+                await in_thread(self._say_why_it_waits)
             for event in glimpse.events if glimpse else ():
                 if event.kind == EventKind.TEXT:
                     self._show(event.payload.get("text", ""))
+
+    def _say_why_it_waits(self) -> None:
+        """Tell what the person was told who may see no other screen."""
+        notice = Message.objects.filter(turn=self.turn, author=Author.SYSTEM).order_by("-pk").first()
+        if notice:
+            self.command.warn(notice.text)
 
     def _show(self, piece: str) -> None:
         if piece and not self.command.as_json:

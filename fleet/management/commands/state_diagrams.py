@@ -112,5 +112,6 @@ def _said(row: outcomes.Row) -> str:
 
 def _policy(policy: outcomes.Policy) -> str:
     after = "at once" if policy.opens_after == 1 else f"after {policy.opens_after} in a row"
-    pause = f"the moment it named, else {duration(policy.pause.total_seconds())}, doubling up to {duration(policy.longest_pause.total_seconds())}"
-    return f"{'yes' if policy.fails_over else 'no'} | {after} | {pause} | {policy.retries} times"
+    first, longest = (duration(pause.total_seconds()) for pause in (policy.pause, policy.longest_pause))
+    until = f"the moment it named, else {first}, doubling up to {longest}"
+    return f"{'yes' if policy.fails_over else 'no'} | {after} | {until} | {policy.retries} times"
