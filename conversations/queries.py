@@ -154,6 +154,11 @@ def queue_depth() -> int:
     return Turn.objects.filter(state=TurnState.QUEUED).count()
 
 
+def parked_depth() -> int:
+    """Return how many of the waiting turns wait for a login."""
+    return Turn.objects.filter(state=TurnState.QUEUED, parked_until__gt=clock.now()).count()
+
+
 def queued_ids(*, scope: str, scope_id: str) -> list[int]:
     """Return the waiting turns within a kill order's scope (fleet, identity or conversation)."""
     rows = Turn.objects.filter(state=TurnState.QUEUED)

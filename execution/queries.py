@@ -6,9 +6,9 @@ import datetime as dt
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import Count, F, IntegerField, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
@@ -22,7 +22,7 @@ from governance.models import KillOrder
 from governance.states import KillMode, KillScope
 from identities.models import Identity
 
-LOOK_AGAIN = dt.timedelta(seconds=5)
+LOOK_AGAIN = dt.timedelta(seconds=15)
 MOST_LOGINS = 100
 
 
@@ -109,16 +109,37 @@ def choose(identity: Identity, shut: Collection[Shut], *, last: Collection[str] 
     """Return who answers the next turn of a bot: the first of its chain whose login may be used; those in `last` only after the others."""
     guards = {(breaker.provider, breaker.login): breaker for breaker in shut}
     chain = [(one.capabilities, one.login()) for one in registry.usable(identity.provider_chain)]
-    guarded = {capabilities.name: guards.get((capabilities.name, login)) for capabilities, login in chain}
-    for capabilities, login in sorted(chain, key=lambda one: one[0].name in last):
-        guard = guarded[capabilities.name]
-        if guard is None or guard.may_be_tried:
-            before = takewhile(lambda name: name != capabilities.name, guarded)  # noqa: B023  # used at once
-            passed = tuple(found for name in before if (found := guarded[name]))
-            return Choice(capabilities.name, capabilities.model_for(identity.model), login, guard, passed)
-    closed = tuple(guard for guard in guarded.values() if guard)
-    # One that is tried right now is looked at again soon, whatever was promised: it may be well at any moment.
-    return NobodyAnswers(closed, max(clock.now() + LOOK_AGAIN, min(guard.until for guard in closed)))
+    found = [(capabilities, login, guards.get((capabilities.name, login))) for capabilities, login in chain]
+    usable = [one for one in found if one[2] is None or one[2].may_be_tried]
+    if not usable:
+        return _nobody([guard for _, _, guard in found if guard])
+    chosen = min(usable, key=lambda one: one[0].name in last)  # the first of those that come before the others
+    capabilities, login, tries = chosen
+    passed = tuple(guard for _, _, guard in found[: found.index(chosen)] if guard)
+    return Choice(capabilities.name, capabilities.model_for(identity.model), login, tries, passed)
+
+
+def _nobody(shut: list[Shut]) -> NobodyAnswers:
+    """One that is tried right now is looked at again soon, whatever was promised: it may be well at any moment."""
+    return NobodyAnswers(tuple(shut), max(clock.now() + LOOK_AGAIN, min(guard.until for guard in shut)))
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A provider of this installation with the login it uses; `missing` says what it lacks to be used at all."""
+
+    provider: str
+    login: str
+    missing: str
+
+
+def logins() -> list[Login]:
+    """Return the providers of this installation whose logins a breaker guards, and what those lack that are not set up."""
+    providers = [registry.get(name) for name in settings.FLEET_PROVIDERS]
+    seen = [(one.capabilities.name, one.check(), one) for one in providers]
+    return [
+        Login(name, "" if missing else one.login(), missing) for name, missing, one in seen if missing or one.login()
+    ]
 
 
 def breakers() -> list[Breaker]:

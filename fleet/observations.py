@@ -215,6 +215,34 @@ def _count_and_age(rows: QuerySet[Any], field: str) -> tuple[int, float | None]:
     return found["number"], _seconds(found["age"])
 
 
+@dataclass(frozen=True, slots=True)
+class ShutLogin:
+    """A login that is left alone now: whose, why, until when, and for how long already."""
+
+    provider: str
+    login: str
+    state: str
+    cause: str
+    until: str
+    age_seconds: float
+
+
+def shut_logins() -> list[ShutLogin]:
+    """Return the logins that are left alone now."""
+    return [
+        ShutLogin(
+            row.provider,
+            row.login,
+            row.state,
+            row.cause,
+            row.until.isoformat(),
+            (clock.now() - row.opened_at).total_seconds(),
+        )
+        for row in execution_queries.breakers()
+        if row.until and row.opened_at
+    ]
+
+
 def live_executions() -> list[LiveExecution]:
     """Return the executions that have not ended, the oldest first, at most fifty."""
     rows = Execution.objects.filter(state__in=EXECUTION.live).annotate(age=clock.db_age("queued_at"))

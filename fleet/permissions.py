@@ -83,6 +83,8 @@ ROUTES: dict[str, Rule] = {
     "console:stop_receipt": VIEW,
     "console:stop": Rule(Permission.FLEET_STOP),
     "console:resume": Rule(Permission.FLEET_RESUME),
+    "console:logins": VIEW,
+    "console:reset_login": Rule(Permission.LOGIN_RESET),
     "console:account": SIGNED_IN,
     "console:pair": SIGNED_IN,
     "console:make_token": SIGNED_IN,

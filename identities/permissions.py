@@ -23,6 +23,7 @@ class Permission(TextChoices):
     DELIVERY_SEND = "delivery.send", "Have a message sent that was withheld or did not arrive"
     FLEET_STOP = "fleet.stop", "Throw the kill switch"
     FLEET_RESUME = "fleet.resume", "Lift the kill switch"
+    LOGIN_RESET = "login.reset", "Have a provider's login tried again that is left alone"
     BOT_EDIT = "bot.edit", "Change a bot, its texts and its limits"
     GATEWAY_EDIT = "gateway.edit", "Set gateway tokens"
     BUDGET_EDIT = "budget.edit", "Change budgets and prices"
@@ -38,6 +39,7 @@ _OPERATOR = _VIEWER | {
     Permission.DELIVERY_SEND,
     Permission.FLEET_STOP,
     Permission.FLEET_RESUME,
+    Permission.LOGIN_RESET,
 }
 _APPROVER = _VIEWER | {Permission.BOT_TALK, Permission.APPROVAL_DECIDE, Permission.FLEET_STOP}
 

@@ -94,26 +94,25 @@ def _tried(turn: Turn) -> dict[str, str]:
 
 def park(turn: Turn, nobody: NobodyAnswers) -> None:
     """Let a queued turn wait until a login may be used, and say when that is, once for each promise."""
-    _wait(turn, nobody.until)
+    turn.parked_until = nobody.until
+    Turn.objects.filter(pk=turn.pk, state=TurnState.QUEUED).update(parked_until=nobody.until)
     key = f"waits:{turn.pk}:{_promises(nobody.shut)}"
-    _say_once(turn, key, waits(nobody.shut, nobody.until, turn.person))
-
-
-def _wait(turn: Turn, until: dt.datetime) -> None:
-    turn.parked_until = until
-    if Turn.objects.filter(pk=turn.pk, state=TurnState.QUEUED).update(parked_until=until):
-        journal.record(events.TURN_PARKED, by=_BY, subject=("turn", turn.pk), until=until.isoformat())
+    if _say_once(turn, key, waits(nobody.shut, nobody.until, turn.person)):
+        # Whoever looks again while another one tries the login changes nothing that was promised.
+        journal.record(events.TURN_PARKED, by=_BY, subject=("turn", turn.pk), until=nobody.until.isoformat())
 
 
 def _promises(shut: Collection[Shut]) -> str:
     return "+".join(f"{one.provider}:{one.login}:{one.opening}" for one in shut)
 
 
-def _say_once(turn: Turn, key: str, text: str) -> None:
+def _say_once(turn: Turn, key: str, text: str) -> bool:
+    """Say something that lasts unless it was said here; return whether it was said now."""
     _, first = Told.objects.get_or_create(conversation_id=turn.conversation_id, key=key[:200])
     if first:
         Message.objects.create(conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=text)
         deliver(**turn.route, kind=DeliveryKind.NOTICE, text=text, turn=turn, by=_BY)
+    return first
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ DOCS = Page("docs", "Docs", "Current state, north star, adoption map, product lo
 FLEET = Page("fleet", "Fleet", "Every bot with its observed state.", "console:fleet")
 CHAT = Page("chat", "Chat", "Conversations with the bots.", "console:chat")
 KILL_SWITCH = Page("kill-switch", "Kill switch", "Stop the fleet and see proof that it stopped.", "console:kill_switch")
+LOGINS = Page("logins", "Logins", "Which providers can answer, and until when one is left alone.", "console:logins")
 
 GROUPS: tuple[Group, ...] = (
     Group("Overview", (PRODUCTIVITY, DOCS)),
@@ -125,6 +126,7 @@ GROUPS: tuple[Group, ...] = (
     Group(
         "Run",
         (
+            LOGINS,
             Page("runner", "Runner", "Queues and workers: what runs, what waits, what is retried and what died."),
             Page(
                 "services",

@@ -47,6 +47,18 @@ DELIVERY: dict[str, Status] = {
     "unknown": Status("unknown", "Delivery unknown"),
 }
 
+LOGIN: dict[str, Status] = {
+    "closed": Status("ok", "In use"),
+    "open": Status("held", "Left alone"),
+    "half_open": Status("running", "Being tried"),
+    "missing": Status("unknown", "Not set up"),
+}
+
+
+def login_status(state: str) -> Status:
+    """Return whether a login is used, in words."""
+    return LOGIN.get(state, UNKNOWN)
+
 
 def delivery_status(state: str) -> Status:
     """Return how far an answer got, in words."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from fleet.console.views import accounts, bots, chats, kill_switch, shell
+from fleet.console.views import accounts, bots, chats, kill_switch, logins, shell
 
 app_name = "console"
 
@@ -24,6 +24,8 @@ urlpatterns = [
     path("kill-switch/stop/", kill_switch.stop, name="stop"),
     path("kill-switch/orders/<int:order_id>/resume/", kill_switch.resume, name="resume"),
     path("kill-switch/receipts/<int:order_id>/", kill_switch.stop_receipt, name="stop_receipt"),
+    path("logins/", logins.login_list, name="logins"),
+    path("logins/<int:breaker_id>/reset/", logins.reset_login, name="reset_login"),
     path("account/", accounts.account, name="account"),
     path("account/pairing-code/", accounts.pair, name="pair"),
     path("account/tokens/", accounts.make_token, name="make_token"),

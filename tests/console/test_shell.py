@@ -16,7 +16,7 @@ from tests.console.page import text_of
 pytestmark = pytest.mark.usefixtures("ada")
 MISSION = {
     "Productivity", "Fleet", "Chat", "Tasks", "Runner", "Budgets", "Improvements", "Docs", "Services", "Desktops", "Logs",
-    "Approvals",
+    "Approvals", "Logins",
 }  # fmt: skip
 
 

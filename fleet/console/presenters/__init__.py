@@ -13,6 +13,7 @@ from fleet.console.presenters.chats import (
     TurnView,
 )
 from fleet.console.presenters.kill import KillBadge, KillView, OrderView, ReceiptLine, StopReceipt
+from fleet.console.presenters.logins import LoginRow
 
 __all__ = [
     "AccountPage",
@@ -25,6 +26,7 @@ __all__ = [
     "GatewayRow",
     "KillBadge",
     "KillView",
+    "LoginRow",
     "OrderView",
     "ReceiptLine",
     "ReceiptView",

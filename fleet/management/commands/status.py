@@ -71,6 +71,7 @@ def _from_database() -> dict[str, Any]:
         "parts": [schema, observations.workers(), observations.runner(), observations.gateways()],
         "queues": asdict(observations.queues()),
         "executions": [asdict(row) for row in observations.live_executions()],
+        "logins": [asdict(row) for row in observations.shut_logins()],
         "kill_orders": observations.orders_in_force(),
         "mode": {"name": mode.mode, "sentence": mode.sentence},
     }
@@ -83,6 +84,7 @@ def lines(reading: dict[str, Any]) -> Iterable[str]:
     for sentence in reading.get("kill_orders", []):
         yield f"STOPPED  {sentence}\n"
     yield from _services(reading)
+    yield from _logins(reading.get("logins", []))
     if "queues" in reading:
         yield from _queues(reading["queues"])
         yield from _executions(reading["executions"])
@@ -100,6 +102,16 @@ def _services(reading: dict[str, Any]) -> Iterable[str]:
     restless = {name: state for name, state in reading["supervised"].items() if state != "RUNNING"}
     if restless:
         yield "Supervisor says: " + ", ".join(f"{name} {state.lower()}" for name, state in restless.items())
+
+
+def _logins(logins: list[dict[str, Any]]) -> Iterable[str]:
+    if logins:
+        yield ""
+        rows = [("LOGIN", "STATE", "WHY", "UNTIL", "SINCE")]
+        for row in logins:
+            state, why = row["state"].replace("_", " "), row["cause"].replace("_", " ")
+            rows.append((row["provider"], state, why, f"{row['until'][:16]}Z", _ago(row["age_seconds"])))
+        yield from table(rows)
 
 
 def _queues(queues: dict[str, Any]) -> Iterable[str]:

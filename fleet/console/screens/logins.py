@@ -1,0 +1,43 @@
+"""What the page of logins reads."""
+
+from __future__ import annotations
+
+from conversations import queries as conversation_queries
+from execution import queries as execution_queries
+from execution.models import Breaker
+from execution.states import BreakerState, Cause
+from fleet.console.presenters import LoginRow
+from fleet.console.statuses import login_status
+
+
+def login_rows() -> tuple[list[LoginRow], list[LoginRow]]:
+    """Return the logins of this installation in the order of the settings, and earlier ones that are still left alone."""
+    breakers = {(row.provider, row.login): row for row in execution_queries.breakers()}
+    now = [_row(seen, breakers.pop((seen.provider, seen.login), None)) for seen in execution_queries.logins()]
+    earlier = [row for row in breakers.values() if row.state != BreakerState.CLOSED]
+    return now, [_row(execution_queries.Login(row.provider, row.login, ""), row) for row in earlier]
+
+
+def parked_count() -> int:
+    """Return how many messages wait for a login."""
+    return conversation_queries.parked_depth()
+
+
+def _row(seen: execution_queries.Login, breaker: Breaker | None) -> LoginRow:
+    is_shut = breaker is not None and breaker.state != BreakerState.CLOSED
+    state = breaker.state if breaker and is_shut else "missing" if seen.missing else BreakerState.CLOSED
+    return LoginRow(
+        provider=seen.provider.capitalize(),
+        login=seen.login,
+        status=login_status(state),
+        sentence=_why(breaker) if breaker and is_shut else seen.missing,
+        opened_at=breaker.opened_at if breaker and is_shut else None,
+        until=breaker.until if breaker and is_shut else None,
+        id=breaker.pk if breaker else None,
+        may_be_reset=is_shut,
+    )
+
+
+def _why(breaker: Breaker) -> str:
+    cause = Cause(breaker.cause).label if breaker.cause else ""
+    return breaker.sentence or cause.capitalize()

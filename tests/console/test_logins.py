@@ -1,0 +1,76 @@
+"""The page of logins: what is left alone, until when, and the button that has it tried again."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from django.test import Client
+
+from execution.models import Breaker
+from fleet.kernel import clock
+from identities.models import Identity
+from tests.console.page import text_of
+from tests.conversations.test_failover import chain, fail, only_acme, scenes
+from tests.execution.logins import two_logins
+
+__all__ = ["chain", "only_acme", "two_logins"]
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def at_noon() -> None:
+    """These tests need no clock of their own."""
+
+
+@pytest.fixture
+def eva(people) -> object:
+    """The operator has a Telegram account."""
+    from identities.models import ChatAccount
+
+    ChatAccount.objects.create(platform="telegram", external_id="501", person=people["operator"])
+    return people["operator"]
+
+
+@pytest.fixture
+def shut(only_acme: Identity) -> Breaker:
+    """Acme's login is at its limit for two hours, and a message waits for it."""
+    fail(scenes.turn_of(scenes.say("Hello")), retry_at=clock.now() + dt.timedelta(hours=2))
+    return Breaker.objects.get()
+
+
+def test_says_which_login_is_left_alone_and_what_waits_for_it(shut: Breaker, operator: Client) -> None:
+    page = text_of(operator.get("/logins/"))
+    assert "Acme key key-1 Left alone" in page
+    assert "Bolt key key-2 In use" in page
+    assert "1 message waits until a login may be used again." in page
+
+
+def test_says_what_a_provider_without_a_key_needs(ada: Identity, operator: Client) -> None:
+    page = text_of(operator.get("/logins/"))
+    assert "Claude Not set up" in page and "ANTHROPIC_API_KEY" in page
+
+
+def test_an_operator_has_it_tried_again(shut: Breaker, operator: Client) -> None:
+    page = text_of(operator.post(f"/logins/{shut.pk}/reset/", follow=True))
+    assert "The login is used again." in page
+    shut.refresh_from_db()
+    assert shut.state == "closed"
+
+
+def test_who_may_only_look_has_no_button_and_is_refused(shut: Breaker, signed_in) -> None:
+    viewer = signed_in("viewer")
+    assert "Try now" not in text_of(viewer.get("/logins/"))
+    assert viewer.post(f"/logins/{shut.pk}/reset/").status_code == 403
+    shut.refresh_from_db()
+    assert shut.state == "open"
+
+
+def test_a_login_that_does_not_exist_is_said_to(operator: Client, ada: Identity) -> None:
+    assert operator.post("/logins/4711/reset/").status_code == 404
+
+
+def test_a_login_whose_key_was_replaced_is_shown_apart(shut: Breaker, operator: Client, monkeypatch) -> None:
+    monkeypatch.setattr("tests.execution.logins.Acme.login", lambda self: "key-3")
+    page = text_of(operator.get("/logins/"))
+    assert "Acme key key-3 In use" in page and "Earlier logins" in page

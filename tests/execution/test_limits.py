@@ -1,0 +1,116 @@
+"""The bounds of one execution: each ends it with its class, its cause and a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.engine.circles import LONGEST_ROUND, Circles
+from execution.engine.halts import Limits
+from execution.engine.memory import Memory
+from execution.ports import ToolCall, ToolStarted
+from execution.shim import processes
+from execution.states import Cause, ExecutionState, OutcomeClass
+from tests.execution.running import Run
+from tests.factories import execution as made
+
+
+def circles(calls: str, most: int = 5) -> Circles:
+    """Hear one call per letter."""
+    heard = Circles(most)
+    for letter in calls:
+        heard.hear(f"Tool{letter}", letter)
+    return heard
+
+
+class TestCircles:
+    @pytest.mark.parametrize(("calls", "round"), [("AAAAA", "A"), ("XABABABABAB", "AB"), ("ABCABCABCABCABC", "ABC")])
+    def test_the_same_calls_five_times_in_a_row_are_a_circle(self, calls: str, round: str) -> None:
+        assert circles(calls).round == tuple(f"Tool{letter}" for letter in round)
+
+    @pytest.mark.parametrize("calls", ["AAAA", "AAAABAAAA", "ABABABAB", "ABCDABCDABCDABCDABCD", ""])
+    def test_less_than_that_is_work(self, calls: str) -> None:
+        assert circles(calls).round == ()
+
+    def test_none_is_looked_for_when_the_setting_says_so(self) -> None:
+        assert circles("A" * 50, most=0).round == ()
+
+    def test_a_call_without_a_digest_is_like_no_other(self) -> None:
+        heard = Circles(3)
+        for _ in range(9):
+            heard.hear("Bash", "")
+        assert heard.round == ()
+
+    @given(st.lists(st.sampled_from("AB"), max_size=30), st.integers(2, 6))
+    def test_it_is_found_exactly_when_the_end_of_the_calls_repeats(self, calls: list[str], most: int) -> None:
+        heard, found = Circles(most), False
+        for number, call in enumerate(calls, start=1):
+            heard.hear(call, call)
+            so_far = calls[:number]
+            rounds = range(1, LONGEST_ROUND + 1)
+            found = found or any(so_far[-length * most :] == so_far[-length:] * most for length in rounds)
+            assert bool(heard.round) == found
+
+    def test_a_call_is_known_by_its_input_whatever_its_order(self) -> None:
+        first = ToolCall("1", "Edit", {"file_path": "a", "new": "x"})
+        assert first.digest == ToolCall("2", "Edit", {"new": "x", "file_path": "a"}).digest
+        assert first.digest != ToolCall("3", "Edit", {"file_path": "a", "new": "y"}).digest
+        assert first.digest != ToolCall("4", "Write", {"file_path": "a", "new": "x"}).digest
+
+    def test_the_halt_says_what_was_repeated(self) -> None:
+        limits = Limits(seconds=60, tool_calls=100, stall_seconds=60, repeats=2)
+        for number in range(2):
+            limits.tool_started(ToolStarted(str(number), "Bash", "ls", "digest"))
+        halt = limits.reached()
+        assert halt is not None and (halt.outcome, halt.cause) == (OutcomeClass.LIMIT, Cause.LOOP)
+        assert "the same call of Bash 2 times in a row" in halt.sentence
+
+
+class TestMemory:
+    def test_a_tree_within_its_limit_goes_on(self) -> None:
+        assert Memory(processes.facts(_own()), megabytes=100_000).exceeded() is None
+
+    def test_a_tree_beyond_its_limit_is_ended_at_once(self) -> None:
+        halt = Memory(processes.facts(_own()), megabytes=1).exceeded()
+        assert halt is not None and (halt.outcome, halt.cause, halt.at_once) == (OutcomeClass.LIMIT, Cause.MEMORY, True)
+        assert "1 MB of memory" in halt.sentence
+
+    @pytest.mark.parametrize("megabytes", [0, 1])
+    def test_nothing_is_weighed_without_a_process_or_a_limit(self, megabytes: int) -> None:
+        process = None if megabytes else processes.facts(_own())
+        assert Memory(process, megabytes=megabytes).exceeded() is None
+
+    def test_a_cgroup_holds_what_the_shim_started_and_tells_of_its_kills(self, tmp_path: Path, settings: Any) -> None:
+        """The files are the kernel's; here they are plain ones, so that the protocol is what is tested."""
+        settings.FLEET_CGROUP = str(tmp_path)
+        own = processes.facts(_own())
+        memory = Memory(own, megabytes=64)
+        memory.enclose()
+        (cage,) = tmp_path.iterdir()
+        assert (cage / "memory.max").read_text() == str(64 * 1024 * 1024)
+        assert memory.exceeded() is None  # the kernel counts, nobody weighs: this process is far larger
+        (cage / "memory.events").write_text("oom 1\noom_kill 1\n")
+        halt = memory.exceeded()
+        assert halt is not None and halt.cause == Cause.MEMORY
+
+    def test_without_a_delegated_cgroup_the_tree_is_weighed(self, settings: Any) -> None:
+        settings.FLEET_CGROUP = "/proc/nowhere"
+        memory = Memory(processes.facts(_own()), megabytes=1)
+        memory.enclose()
+        assert memory.exceeded() is not None
+
+
+def _own() -> int:
+    import os
+
+    return os.getpid()
+
+
+def test_the_mock_going_round_is_stopped(run: Run, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.FLEET_REPEATED_CALLS = 1
+    row = run(made.queued("mock:tool=Bash", identity=made.BotFactory(tools=["Bash"])))
+    assert (row.state, row.outcome, row.cause) == (ExecutionState.FAILED, OutcomeClass.LIMIT, Cause.LOOP)
