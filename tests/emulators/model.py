@@ -26,6 +26,7 @@ __all__ = ["Gate", "ModelEmulator", "ModelRequest", "Usage"]
 ERRORS: dict[int, tuple[str, str]] = {
     400: ("invalid_request_error", "Your credit balance is too low to access the Anthropic API."),
     401: ("authentication_error", "invalid x-api-key"),
+    402: ("billing_error", "Your account has no credit left."),
     403: ("permission_error", "Your API key does not have permission to use the specified resource."),
     404: ("not_found_error", "model: no-such-model"),
     413: ("request_too_large", "Request exceeds the maximum allowed number of bytes."),

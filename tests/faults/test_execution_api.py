@@ -1,0 +1,226 @@
+"""A model API that fails: every turn ends with its class, its cause and a sentence, its reservation is settled, its login judged.
+
+The real CLIs of Claude and Codex ask an emulated API. What follows for a conversation is in `tests/conversations/test_failover.py`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from budgets.models import Reservation, TokenLedger
+from execution import queries
+from execution.models import Breaker, Execution
+from execution.outcomes import policy_of
+from execution.providers import registry
+from execution.states import Cause, ExecutionState, OutcomeClass, SpendStage
+from fleet.kernel import clock
+from tests.emulators.gate import Gate
+from tests.emulators.model import ModelEmulator
+from tests.execution.running import Run, run, table
+from tests.factories import execution as made
+
+__all__ = ["run", "table"]
+pytestmark = [pytest.mark.realcli, pytest.mark.timeout(180)]
+
+Ask = Callable[..., Execution]
+BOTH = pytest.mark.parametrize("provider", ["claude", "codex"])
+
+
+@pytest.fixture
+def model(model_emulator: ModelEmulator, settings: Any, monkeypatch: pytest.MonkeyPatch) -> ModelEmulator:
+    """Both CLIs ask this API with keys that exist only here, and give up soon."""
+    settings.ANTHROPIC_API_KEY, settings.ANTHROPIC_BASE_URL = "sk-ant-not-a-key", model_emulator.url
+    settings.OPENAI_API_KEY, settings.OPENAI_BASE_URL = "sk-not-a-key", f"{model_emulator.url}/v1"
+    monkeypatch.setattr("execution.providers.claude.launch.RETRIES", 1)
+    monkeypatch.setattr("execution.providers.codex.launch.RETRIES", 1)
+    return model_emulator
+
+
+@pytest.fixture
+def ask(run: Run) -> Ask:
+    """Let a provider answer, as the login that it has."""
+
+    def asked(provider: str, text: str = "hello", **bot: Any) -> Execution:
+        one = registry.get(provider)
+        one.warm_up()
+        identity = made.BotFactory(**bot)
+        answers = one.capabilities.model_for(identity.model)
+        return run(made.queued(text, identity=identity, provider=provider, model=answers, login=one.login()))
+
+    return asked
+
+
+def check(row: Execution, outcome: OutcomeClass, cause: Cause) -> None:
+    """It ended so, was paid for what it used, and left nothing held or running."""
+    assert (row.state, row.outcome, row.cause) == (ExecutionState.FAILED, outcome, cause), row.sentence
+    assert row.sentence.endswith(".")
+    assert row.spend_stage == SpendStage.SETTLED and row.process_gone_at is not None
+    assert Reservation.objects.get(pk=row.reservation_id).state == "settled"
+    posted = TokenLedger.objects.filter(execution_id=row.pk)
+    assert {line.provider for line in posted} <= {row.provider}
+    assert (row.cost_nano_usd or 0) == sum(line.cost_nano_usd or 0 for line in posted)
+
+
+def check_followed(row: Execution) -> None:
+    """What follows by itself is what the policy of the cause says, as far as it had no effect."""
+    policy, breaker = policy_of(row.cause), Breaker.objects.filter(provider=row.provider).first()
+    if not policy.opens_after:
+        assert breaker is None
+        return
+    assert breaker is not None and not queries.had_effect(row)
+    assert breaker.state == ("open" if policy.opens_after == 1 else "closed")
+    if breaker.until and not breaker.named:
+        assert 0 <= (policy.pause - (breaker.until - clock.now())).total_seconds() <= 30
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("status", "outcome", "cause"),
+    [
+        (401, OutcomeClass.AUTH, Cause.AUTH),
+        (402, OutcomeClass.LIMIT, Cause.BILLING),
+        (429, OutcomeClass.LIMIT, Cause.RATE_LIMIT),
+        (500, OutcomeClass.OVERLOAD, Cause.SERVER_FAULT),
+        (529, OutcomeClass.OVERLOAD, Cause.OVERLOADED),
+    ],
+)
+def test_a_refused_call(
+    ask: Ask, model: ModelEmulator, provider: str, status: int, outcome: OutcomeClass, cause: Cause
+) -> None:
+    model.fail("hello", status)
+    row = ask(provider)
+    check(row, outcome, cause)
+    check_followed(row)
+
+
+@BOTH
+def test_a_call_that_is_to_be_repeated_later(ask: Ask, model: ModelEmulator, provider: str) -> None:
+    model.fail("hello", 429, retry_after=2)
+    row = ask(provider)
+    check(row, OutcomeClass.LIMIT, Cause.RATE_LIMIT)
+    check_followed(row)
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "code", "cause"),
+    [("claude", 400, "", Cause.BILLING), ("codex", 429, "insufficient_quota", Cause.USAGE_LIMIT)],
+)
+def test_an_account_without_credit(
+    ask: Ask, model: ModelEmulator, provider: str, status: int, code: str, cause: Cause
+) -> None:
+    """Codex calls a used-up credit and a used-up limit by one name."""
+    model.fail("hello", status, code=code, kind=code)
+    row = ask(provider)
+    check(row, OutcomeClass.LIMIT, cause)
+    check_followed(row)
+    assert "credit" in row.sentence
+
+
+@BOTH
+def test_a_used_up_window_that_names_its_end(
+    ask: Ask, model: ModelEmulator, provider: str, tmp_path: Path, settings: Any
+) -> None:
+    ends = (clock.now() + dt.timedelta(hours=1)).replace(microsecond=0)
+    if provider == "claude":  # only a login has windows, a key has none
+        settings.ANTHROPIC_API_KEY, settings.FLEET_CLAUDE_LOGIN_DIR = "", str(tmp_path)
+        (tmp_path / ".credentials.json").write_text(json.dumps(_login()))
+    moment = str(int(ends.timestamp()))
+    windows = {
+        "anthropic-ratelimit-unified-status": "rejected",
+        "anthropic-ratelimit-unified-reset": moment,
+        "anthropic-ratelimit-unified-representative-claim": "five_hour",
+        "x-codex-primary-used-percent": "100",
+        "x-codex-primary-window-minutes": "300",
+        "x-codex-primary-reset-at": moment,
+    }
+    kind = "usage_limit_reached" if provider == "codex" else "rate_limit_error"
+    model.fail("hello", 429, kind=kind, code=kind, headers=windows)
+    row = ask(provider)
+    check(row, OutcomeClass.LIMIT, Cause.USAGE_LIMIT)
+    assert row.retry_at == ends
+    breaker = Breaker.objects.get()
+    assert (breaker.state, breaker.until, breaker.named) == ("open", ends, True)
+
+
+def _login() -> dict[str, Any]:
+    """The credentials of a login that nobody has."""
+    soon = int((clock.now() + dt.timedelta(days=1)).timestamp() * 1000)
+    tokens = {"accessToken": "sk-ant-oat01-not-a-token", "refreshToken": "sk-ant-ort01-not-a-token", "expiresAt": soon}
+    return {"claudeAiOauth": {**tokens, "scopes": ["user:inference", "user:profile"], "subscriptionType": "max"}}
+
+
+@pytest.mark.parametrize(("provider", "cause"), [("claude", Cause.UNREACHABLE), ("codex", Cause.UNKNOWN)])
+def test_an_answer_that_is_none(ask: Ask, model: ModelEmulator, provider: str, cause: Cause) -> None:
+    model.garbage("hello")
+    row = ask(provider)
+    check(row, OutcomeClass.ERROR, cause)
+    check_followed(row)
+
+
+@BOTH
+@pytest.mark.parametrize("body", [b'event: message_start\ndata: {"type": "mess\n\n', b"data: not json\n\n"])
+def test_an_answer_of_broken_json(ask: Ask, model: ModelEmulator, provider: str, body: bytes) -> None:
+    model.garbage("hello", body=body, content_type="text/event-stream")
+    row = ask(provider)
+    assert (row.state, row.answer) == (ExecutionState.FAILED, "")
+    assert row.outcome in (OutcomeClass.ERROR, OutcomeClass.OVERLOAD) and row.sentence.endswith(".")
+    assert Reservation.objects.get(pk=row.reservation_id).state == "settled"
+
+
+@BOTH
+def test_an_answer_that_is_always_cut_before_its_first_word(ask: Ask, model: ModelEmulator, provider: str) -> None:
+    model.cut("hello", "Once upon a time there was a bot.", after_events=1)
+    row = ask(provider)
+    assert (row.state, row.answer, queries.had_effect(row)) == (ExecutionState.FAILED, "", False)
+    assert Reservation.objects.get(pk=row.reservation_id).state == "settled"
+
+
+@BOTH
+def test_an_answer_of_which_words_were_shown_is_never_given_to_another(
+    ask: Ask, model: ModelEmulator, provider: str
+) -> None:
+    text = "Once upon a time there was a bot, and it had time, and it told of it at length. " * 4
+    gate = Gate()
+    model.cut("hello", text, after_events=12, gate=gate).details["after_events"] = 11
+    threading.Timer(2, gate.release).start()  # by then the words before the cut have arrived
+    row = ask(provider)
+    assert row.state == ExecutionState.FAILED
+    assert queries.had_effect(row)
+
+
+@BOTH
+def test_silence_ends_at_the_limit_and_is_not_repeated(
+    ask: Ask, model: ModelEmulator, provider: str, settings: Any
+) -> None:
+    settings.FLEET_STALL_SECONDS = 4
+    model.silence("hello", 30)
+    row = ask(provider)
+    check(row, OutcomeClass.TIMEOUT, Cause.SILENCE)
+    check_followed(row)
+    assert "4 seconds" in row.sentence and len(model.requests) == 1
+
+
+@pytest.mark.django_db(transaction=True)  # tool calls are judged in another thread, which has to see the grants
+class TestALimitOfTheBot:
+    def test_a_command_that_takes_all_the_memory_is_ended(self, ask: Ask, model: ModelEmulator) -> None:
+        greedy = "python3 -c 'held = \"x\" * 600_000_000; import time; time.sleep(100)'"
+        model.call_tool("hello", "Bash", {"command": greedy, "description": "x"}, then="Done.")
+        row = ask("claude", tools=["Bash"], max_megabytes=700)
+        check(row, OutcomeClass.LIMIT, Cause.MEMORY)
+        assert "700 MB of memory" in row.sentence
+        assert not Breaker.objects.exists()
+
+    def test_a_model_that_goes_round_is_ended(self, ask: Ask, model: ModelEmulator, settings: Any) -> None:
+        settings.FLEET_REPEATED_CALLS = 3
+        model.call_tool(lambda request: True, "Bash", {"command": "true", "description": "x"}, then="Done.", times=None)
+        row = ask("claude", tools=["Bash"])
+        check(row, OutcomeClass.LIMIT, Cause.LOOP)
+        assert row.events.filter(kind="tool_denied").count() == 0
+        assert row.tool_calls == 3 and "the same call of Bash 3 times in a row" in row.sentence
