@@ -91,6 +91,8 @@ def started() -> Iterator[World]:
             "TELEGRAM_API_ROOT": telegram.url,
             "ANTHROPIC_BASE_URL": model.url,
             "ANTHROPIC_API_KEY": "sk-ant-not-a-key",
+            "OPENAI_BASE_URL": f"{model.url}/v1",
+            "OPENAI_API_KEY": "sk-not-a-key",
             "FLEET_TELEGRAM_ADA_TOKEN": TOKEN,
         }
         with Product(**variables) as product:
@@ -105,6 +107,7 @@ def _running() -> Iterator[World]:
 
 @pytest.fixture
 def world(_running: World) -> World:
-    """The running product, with a model that has forgotten earlier scenes."""
+    """The running product, with a model that has forgotten earlier scenes, and logins that nobody remembers to have failed."""
     _running.model.clear()
+    _running.product.sql("DELETE FROM execution_breaker")
     return _running
