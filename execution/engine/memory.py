@@ -36,6 +36,7 @@ class Memory:
         if not root or self._process is None or not self._megabytes:
             return
         cage = Path(root) / f"run-{self._process.pid}-{self._process.started_at:.2f}"
+        _sweep_out(Path(root))
         try:
             cage.mkdir(exist_ok=True)
             (cage / "memory.max").write_text(str(self._megabytes * _MEGABYTE))
@@ -70,6 +71,13 @@ class Memory:
             at_once=True,
             cause=Cause.MEMORY,
         )
+
+
+def _sweep_out(root: Path) -> None:
+    """Remove the groups of runs that are over: one of a process that stayed warm outlives its turn."""
+    for stale in root.glob("run-*"):
+        with contextlib.suppress(OSError):  # somebody is in it
+            stale.rmdir()
 
 
 def _kills(cage: Path) -> int:

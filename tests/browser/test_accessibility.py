@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import psycopg
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
@@ -17,8 +18,13 @@ pytestmark = pytest.mark.browser
 PAGES = [
     "/fleet/", "/fleet/?q=zzz", "/fleet/ada/", "/fleet/nobody/", "/chat/", "/chat/{talk}/", "/chat/new/?bot=ada", "/kill-switch/",
     "/kill-switch/receipts/{order}/", "/account/", "/accounts/password/change/", "/accounts/logout/", "/productivity/", "/tasks/",
-    "/no-such-page/",
+    "/logins/", "/no-such-page/",
 ]  # fmt: skip
+SHUT_LOGIN = """
+    INSERT INTO execution_breaker (provider, login, state, cause, sentence, opened_at, until, named, opening, failures)
+    VALUES ('claude', '0123456789ab', 'open', 'billing', 'The Claude account has no credit left. Top it up at the provider.',
+        now() - interval '1 hour', now() + interval '2 hours', false, 1, 1) ON CONFLICT DO NOTHING
+"""
 TALK = "# A plan\n\n- one\n- two\n\n`code` mock:tool=Read"
 SETTLED = "() => !document.querySelector('.htmx-request')"
 
@@ -29,6 +35,7 @@ def places(house: House) -> dict[str, str]:
     house.manage("say", "ada", TALK)
     house.manage("stop", "--reason", "A drill")
     house.manage("resume", "--reason", "The drill is over")
+    psycopg.connect(house.environment["DATABASE_URL"], autocommit=True).execute(SHUT_LOGIN)
     return {"talk": "1", "order": "1"}
 
 
