@@ -118,6 +118,9 @@ class TurnSerializer(serializers.ModelSerializer[Turn]):
     person = serializers.CharField(source="person.username", allow_null=True, default=None)
     text = serializers.SerializerMethodField(help_text="the answer; what there is of it when the turn was cut short")
     receipt = ReceiptSerializer(source="execution", allow_null=True)
+    waits_until = serializers.DateTimeField(
+        source="parked_until", allow_null=True, help_text="while queued: no login may be used before"
+    )
     turn_url = serializers.SerializerMethodField()
     events_url = serializers.SerializerMethodField()
 
@@ -135,6 +138,7 @@ class TurnSerializer(serializers.ModelSerializer[Turn]):
             "next_step",
             "created_at",
             "admitted_at",
+            "waits_until",
             "ended_at",
             "receipt",
             "turn_url",

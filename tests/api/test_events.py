@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,16 +11,20 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from conversations import actions
 from conversations.models import Turn
 from execution import actions as execution_actions
 from execution.models import Execution
-from execution.states import EventKind, ExecutionState, OutcomeClass
+from execution.states import Cause, EventKind, ExecutionState, OutcomeClass
 from fleet.api import sse
+from fleet.kernel import clock
 from gateways.threads import in_thread
 from identities.models import Identity, Person
 from tests.api.conftest import Call, token_of
 from tests.conversations import scenes
+from tests.execution.logins import CHAIN, two_logins
 
+__all__ = ["two_logins"]
 Event = dict[str, Any]
 
 
@@ -30,6 +35,16 @@ def turn(transactional_db: None, ada: Identity, eva: Person, call: Call) -> Turn
     turn = Turn.objects.get(pk=answer.json()["turn_id"])
     scenes.running(turn)
     return turn
+
+
+@pytest.fixture
+def chain(two_logins: None, ada: Identity) -> None:
+    """Ada asks one provider first, then another."""
+    Identity.objects.filter(pk=ada.pk).update(provider_chain=CHAIN)
+
+
+def soon() -> dt.datetime:
+    return clock.now() + dt.timedelta(hours=1)
 
 
 def write(execution: Execution, first: int, *texts: str) -> None:
@@ -83,6 +98,35 @@ async def test_tells_what_happens_while_it_is_open(turn: Turn) -> None:
         rest = [event["event"] async for event in stream]
 
     assert rest[-1] == "end"
+
+
+async def test_goes_on_in_the_execution_that_takes_the_turn_over(
+    chain: None, turn: Turn, call: Call, settings: Any
+) -> None:
+    """The other one counts its events from the beginning again: none of them may be missed for that."""
+    first = await in_thread(lambda: Execution.objects.get())
+
+    def fail() -> None:
+        notices = [(EventKind.NOTICE, {"text": str(number)}) for number in range(3)]
+        execution_actions.record_events(execution=first, first_sequence=1, lines=notices)
+        scenes.end(first, ExecutionState.FAILED, OutcomeClass.LIMIT, cause=Cause.USAGE_LIMIT, retry_at=soon())
+
+    def take_over() -> None:
+        actions.advance(turn.conversation_id)
+        execution = scenes.running(turn)
+        write(execution, 1, "Good", " day.")
+        finish(execution, "Good day.")
+
+    seen = []
+    async with asyncio.timeout(30):
+        async for event in listen(turn):
+            if event.get("state") == "running" and not seen:
+                await in_thread(fail)
+            elif event.get("state") == "queued":
+                await in_thread(take_over)
+            seen.append(event)
+    assert [event["payload"]["text"] for event in seen if event["event"] == "text"] == ["Good", " day."]
+    assert (seen[-1]["event"], seen[-1]["status"], seen[-1]["text"]) == ("end", "replied", "Good day.")
 
 
 async def test_goes_on_after_the_event_that_was_seen_last(turn: Turn) -> None:
