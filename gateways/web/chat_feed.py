@@ -37,6 +37,7 @@ class ChatFeed:
         self.busy = False
         self.more = False
         self._turn_id, self._after = turn_id, after
+        self._told_of: int | None = None
         self._states: dict[int, str] = {}
         self._message_id: int | None = None
 
@@ -62,12 +63,15 @@ class ChatFeed:
         self.more = False
         if turn is None or turn.execution_id is None:
             return []
-        if turn.pk != self._turn_id:
+        taken_over = turn.pk == self._turn_id and self._told_of not in (None, turn.execution_id)
+        if taken_over or turn.pk != self._turn_id:
             self._turn_id, self._after = turn.pk, 0
+        self._told_of = turn.execution_id
         events = execution_queries.events_after(turn.execution_id, self._after, EVENTS_PER_LOOK)
         self.more = len(events) == EVENTS_PER_LOOK
         self._after = events[-1].sequence if events else self._after
-        return [_event(turn.pk, event) for event in events if event.kind in _KINDS]
+        told = [_event(turn.pk, event) for event in events if event.kind in _KINDS]
+        return [{**_state(turn), "anew": True}, *told] if taken_over else told
 
     def _followed(self, turns: list[Turn]) -> Turn | None:
         """Return the turn we have begun to follow until it was seen to the end, else the one that holds the lane."""
@@ -82,10 +86,7 @@ class ChatFeed:
             turn.pk: turn.state for turn in turns if turn.state in TURN.live or (self.more and turn.pk == self._turn_id)
         }
         self.busy = bool(self._states)
-        return [
-            {"type": "turn", "turn": turn.pk, "state": turn.state, "label": str(TurnState(turn.state).label)}
-            for turn in changed
-        ]
+        return [_state(turn) for turn in changed]
 
     def _messages(self) -> list[Frame]:
         """Return the messages since the last look; what stood there at the first look the page has fetched itself."""
@@ -99,6 +100,10 @@ class ChatFeed:
         self._message_id = fresh[-1] if fresh else self._message_id
         address = f"/chat/{self.conversation_id}/messages/"
         return [{"type": "message", "id": message, "html_url": f"{address}{message}/"} for message in fresh]
+
+
+def _state(turn: Turn) -> Frame:
+    return {"type": "turn", "turn": turn.pk, "state": turn.state, "label": str(TurnState(turn.state).label)}
 
 
 def _event(turn_id: int, event: ExecutionEvent) -> Frame:

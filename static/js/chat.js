@@ -86,6 +86,7 @@ async function refresh() {
 
 function onMessage(message) {
   const turn = document.getElementById(`turn-${message.turn}`);
+  if (message.anew && turn) turn.dataset.sequence = 0; // another execution took it over, and counts from the beginning
   if (message.type !== "event" || !turn) return message.type === "sync" ? undefined : refresh();
   if (message.seq <= sequenceOf(turn)) return undefined;
   turn.dataset.sequence = message.seq;
