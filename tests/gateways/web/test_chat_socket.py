@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from django.contrib.sessions.models import Session
 from django.test import Client
@@ -10,14 +12,16 @@ from conversations import actions as conversation_actions
 from conversations.models import Conversation, Turn
 from conversations.states import TurnState
 from execution.models import ExecutionEvent
-from execution.states import EventKind, ExecutionState, OutcomeClass
-from fleet.kernel import live
+from execution.states import Cause, EventKind, ExecutionState, OutcomeClass
+from fleet.kernel import clock, live
 from gateways.web import consumers
-from identities.models import Person
+from identities.models import Identity, Person
 from tests.conversations import scenes
+from tests.execution.logins import CHAIN, two_logins
 from tests.gateways.running import until
 from tests.gateways.web.sockets import Browser
 
+__all__ = ["two_logins"]
 SIGNED_OUT, NOT_ALLOWED = 4401, 4403
 
 
@@ -146,6 +150,27 @@ class TestWhatItCarries:
         write(scenes.running(following), (EventKind.TEXT, {"text": "Two."}))
         frame = socket.next(type="event", kind="text")
         assert (frame["turn"], frame["seq"], frame["text"]) == (following.pk, 1, "Two.")
+
+    def test_an_execution_that_takes_the_turn_over_is_told_from_its_beginning(
+        self, two_logins, browser, address, turn, ada
+    ):
+        Identity.objects.filter(pk=ada.pk).update(provider_chain=CHAIN)
+        scenes.answer(turn, "One.")
+        said = scenes.say(
+            "More", account="web:ada", chat_id="c1", sender_id=str(turn.person_id), person_id=turn.person_id
+        )
+        turn = Turn.objects.get(pk=said.turn_id)
+        first = scenes.running(turn)
+        write(first, (EventKind.NOTICE, {"text": "Trying."}), (EventKind.NOTICE, {"text": "Trying again."}))
+        socket = browser.open(address)
+        socket.next(type="sync")
+        refused = {"cause": Cause.USAGE_LIMIT, "retry_at": clock.now() + dt.timedelta(hours=1)}
+        scenes.end(first, ExecutionState.FAILED, OutcomeClass.LIMIT, **refused)
+        conversation_actions.advance(turn.conversation_id)
+        write(scenes.running(turn), (EventKind.TEXT, {"text": "Two."}))
+        assert socket.next(type="turn", anew=True)["turn"] == turn.pk
+        frame = socket.next(type="event", kind="text")
+        assert (frame["seq"], frame["text"]) == (1, "Two.")
 
     def test_nothing_of_another_conversation(self, browser, address, turn, eva):
         other = scenes.say("Elsewhere", account="web:ada", chat_id="c2", sender_id=str(eva.pk), person_id=eva.pk)
