@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.contrib import admin
 
-from execution.models import Execution, ExecutionEvent, OrphanResult, Worker
+from execution.models import Execution, ExecutionEvent, HeldProcess, OrphanResult, Worker
 from identities.admin import MatrixAdmin
 from identities.keyset import among
 
@@ -38,7 +38,7 @@ class WorkerAdmin(MatrixAdmin):
     """Incarnations of worker processes."""
 
     read_only = True
-    list_display = ("id", "host", "pid", "slots", "started_at", "beat_at", "stopped_at")
+    list_display = ("id", "host", "pid", "slots", "version", "started_at", "beat_at", "draining_at", "stopped_at")
     search_fields = ("host", "=pid")
     ordering = ("-started_at",)
 
@@ -51,3 +51,14 @@ class OrphanResultAdmin(MatrixAdmin):
     list_display = ("id", "execution_id", "epoch", "outcome", "created_at")
     search_fields = ("=execution__id",)
     ordering = ("-pk",)
+
+
+@admin.register(HeldProcess)
+class HeldProcessAdmin(MatrixAdmin):
+    """Processes that stay in workers."""
+
+    read_only = True
+    list_display = ("id", "identity", "provider", "session_id", "turns", "pid", "megabytes", "idle_since")
+    list_select_related = ("identity",)
+    search_fields = ("=session_id", "=pid")
+    ordering = ("-idle_since",)

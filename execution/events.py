@@ -1,4 +1,4 @@
-"""What can happen to an execution. Subject: ("execution", id)."""
+"""What can happen to an execution. Subject: ("execution", id), ("worker", id) or ("process", id)."""
 
 QUEUED = "execution.execution.queued"
 JOINED = "execution.execution.joined"
@@ -14,3 +14,8 @@ WORKER_LOST = "execution.worker.lost"
 BREAKER_OPENED = "execution.breaker.opened"
 BREAKER_PROBED = "execution.breaker.probed"
 BREAKER_CLOSED = "execution.breaker.closed"
+WORKER_DRAINED = "execution.worker.drained"
+WORKER_RESUMED = "execution.worker.resumed"
+PROCESS_ADOPTED = "execution.process.adopted"
+PROCESS_END_REQUESTED = "execution.process.end_requested"
+PROCESS_ENDED = "execution.process.ended"  # details: pid, why, turns; `seen_gone` false when nobody could look

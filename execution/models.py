@@ -38,6 +38,9 @@ class Worker(models.Model):
     started_at = models.DateTimeField(db_default=Now(), editable=False)
     beat_at = models.DateTimeField(db_default=Now())
     stopped_at = models.DateTimeField(null=True, blank=True)
+    draining_at = models.DateTimeField(null=True, blank=True, help_text="takes nothing new since; empty: takes work")
+    listens = models.BooleanField(default=False, help_text="reads hints that are meant for it alone")
+    version = models.CharField(max_length=40, blank=True)
 
     class Meta:
         indexes = [models.Index(fields=["beat_at"], condition=Q(stopped_at=None), name="worker_alive")]
@@ -84,6 +87,9 @@ class Execution(models.Model):
     sentence = models.TextField(blank=True)
     retry_at = models.DateTimeField(null=True, blank=True)
 
+    preferred_worker_id = models.UUIDField(
+        null=True, blank=True, db_default=None, help_text="may take it alone at first, since it holds the session"
+    )
     epoch = models.BigIntegerField(default=0)
     owner = models.ForeignKey(Worker, on_delete=models.PROTECT, null=True, blank=True, related_name="executions")
     lease_until = models.DateTimeField(null=True, blank=True)
@@ -139,6 +145,9 @@ class Execution(models.Model):
             ),
             models.Index(fields=["origin_kind", "origin_id"], name="execution_origin"),
             models.Index(fields=["identity", "-id"], name="execution_identity"),
+            models.Index(
+                fields=["pid"], condition=Q(pid__isnull=False, process_gone_at=None), name="execution_not_seen_gone"
+            ),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -163,6 +172,38 @@ class Execution(models.Model):
 
     def __str__(self) -> str:
         return f"execution {self.pk} of {self.origin_kind} {self.origin_id}"
+
+
+class HeldProcess(models.Model):
+    """A provider's process that stays in a worker: for the next turn of its session, or for the first turn of a session to come.
+
+    Written for dispatch and for people. What the worker has in memory decides; a row that is missing costs time and nothing else.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    worker = models.ForeignKey(Worker, on_delete=models.PROTECT, related_name="held")
+    identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="held_processes")
+    conversation_id = models.BigIntegerField(null=True, blank=True, help_text="empty: no conversation has it yet")
+    provider = models.CharField(max_length=20)
+    model = models.CharField(max_length=80)
+    session_id = models.CharField(max_length=80)
+    turns = models.PositiveIntegerField(default=0, help_text="turns it has answered; 0: started ahead")
+    pid = models.PositiveIntegerField(null=True, blank=True)
+    pid_started_at = models.FloatField(null=True, blank=True, help_text="seconds after boot")
+    megabytes = models.PositiveIntegerField(
+        null=True, blank=True, help_text="with everything below it; empty: not weighed yet"
+    )
+    began_at = models.DateTimeField()
+    idle_since = models.DateTimeField()
+    end_requested_at = models.DateTimeField(null=True, blank=True)
+    end_requested_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        verbose_name_plural = "held processes"
+        indexes = [models.Index(fields=["session_id"], name="held_session")]
+
+    def __str__(self) -> str:
+        return f"process {self.pid} for session {self.session_id}"
 
 
 class ExecutionEvent(models.Model):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, F, IntegerField, OuterRef, QuerySet, Subquery, Value
+from django.db.models import Count, Exists, F, IntegerField, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from execution.models import Breaker, Execution, ExecutionEvent, ExecutionQuerySet, Worker
@@ -188,9 +189,14 @@ def busy_with_identity() -> Coalesce:
     return Coalesce(count, Value(0))
 
 
-def unclaimed(*, older_than: dt.timedelta, limit: int) -> list[tuple[int, int]]:
-    """Return (id, epoch) of queued executions whose hint reached nobody, oldest first; those of bots at their limit are left out."""
+def unclaimed(*, older_than: dt.timedelta, limit: int, worker_id: uuid.UUID | None = None) -> list[tuple[int, int]]:
+    """Return (id, epoch) of queued executions whose hint reached nobody, oldest first; those of bots at their limit are left out.
+
+    Nothing for a worker that is being drained.
+    """
     queued = Execution.objects.filter(state=ExecutionState.QUEUED, queued_at__lt=clock.db_now(-older_than))
+    if worker_id is not None:
+        queued = queued.exclude(Exists(Worker.objects.filter(pk=worker_id, draining_at__isnull=False)))
     free = queued.annotate(busy=busy_with_identity()).filter(busy__lt=_limit_of_identity())
     return list(free.order_by("queued_at").values_list("pk", "epoch")[:limit])
 

@@ -128,6 +128,11 @@ class Identity(models.Model):
         default=2048, help_text="memory of one turn with everything it starts; 0: no limit"
     )
     concurrency = models.PositiveIntegerField(default=4, validators=[MinValueValidator(1)])
+    warm = models.BooleanField(default=True, help_text="its process stays for the next turn of a session")
+    prewarmed = models.PositiveSmallIntegerField(
+        default=0,
+        help_text="processes kept ready for first turns, in each worker that it is busy in (some 280 MB each)",
+    )
     timezone = models.CharField(max_length=64, default="UTC")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

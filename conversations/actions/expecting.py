@@ -13,11 +13,12 @@ from conversations.actions.sessions import FAILURE_LIMIT, IDLE_LIMIT
 from conversations.states import TURN
 from execution import actions as execution_actions
 
+_HOME = execution_actions.HOME.format(session="session.provider_session_id")
 # One statement, because every message waits for it. It asks only what makes the guess worth a process: a person we know writes plain
 # text where a session goes on and nothing runs or waits. Whether the turn may begin is decided at admission, and there alone.
-_PROBABLE = """
+_PROBABLE = f"""
     SELECT talk.identity_id, talk.id AS conversation_id, session.provider, session.model,
-        session.provider_session_id AS session_id, session.turns AS session_turns
+        session.provider_session_id AS session_id, session.turns AS session_turns, ({_HOME}) AS worker_id
     FROM conversations_inboundmessage AS inbound
     JOIN identities_identity AS bot ON bot.slug = inbound.identity_slug
     JOIN conversations_conversation AS talk

@@ -16,6 +16,7 @@ from conversations import events
 from conversations.actions.outbox import deliver
 from conversations.models import Conversation, Message, Session, Turn
 from conversations.states import SESSION, Author, DeliveryKind, SessionState
+from execution import actions as execution_actions
 from execution import queries as execution_queries
 from execution.queries import Shut
 from fleet.kernel import clock, journal
@@ -104,10 +105,13 @@ def _rotate(session: Session, reason: str, *, by: Actor = _BY) -> None:
 
 def _open(turn: Turn, provider: str, model: str, binding: str, *, parent: Session | None) -> Session:
     used = parent is not None and parent.turns > 0
+    ahead = execution_actions.adopt_prewarmed(
+        identity=turn.identity, provider=provider, model=model, conversation_id=turn.conversation_id, by=_BY
+    )
     session = Session.objects.create(
         conversation_id=turn.conversation_id,
         provider=provider,
-        provider_session_id=str(uuid.uuid4()),
+        provider_session_id=ahead or str(uuid.uuid4()),
         model=model,
         binding=binding,
         parent=parent,

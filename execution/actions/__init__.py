@@ -7,13 +7,26 @@ and keep what it has as an orphan result.
 from execution.actions.breaking import probe, reset_breaker
 from execution.actions.claiming import claim, release, requeue
 from execution.actions.closing import Ending, finish, keep_orphan, note_gone
+from execution.actions.dispatching import HOME, pass_on, queue_of
+from execution.actions.holding import (
+    Held,
+    adopt_prewarmed,
+    note_held,
+    note_process_ended,
+    request_process_end,
+    settle_held,
+    why_to_end,
+)
 from execution.actions.queueing import expect, join, queue, request_stop
 from execution.actions.recording import meter, next_sequence, record_events
 from execution.actions.sweeping import silence, sweep
-from execution.actions.workers import beat, register_worker, retire_worker
+from execution.actions.workers import beat, register_worker, retire_worker, set_draining
 
 __all__ = [
+    "HOME",
     "Ending",
+    "Held",
+    "adopt_prewarmed",
     "beat",
     "claim",
     "expect",
@@ -23,15 +36,23 @@ __all__ = [
     "meter",
     "next_sequence",
     "note_gone",
+    "note_held",
+    "note_process_ended",
+    "pass_on",
     "probe",
     "queue",
+    "queue_of",
     "record_events",
     "register_worker",
     "release",
+    "request_process_end",
     "request_stop",
     "requeue",
     "reset_breaker",
     "retire_worker",
+    "set_draining",
+    "settle_held",
     "silence",
     "sweep",
+    "why_to_end",
 ]

@@ -14,7 +14,7 @@ from django.db.models import F
 
 from execution import events
 from execution.actions.closing import Ending, close
-from execution.actions.queueing import nudge
+from execution.actions.dispatching import ALONE_SECONDS, nudge
 from execution.models import Execution, ExecutionQuerySet
 from execution.policies import check_not_held_back
 from execution.ports import ProcessFacts, UserText
@@ -36,6 +36,11 @@ _TAKE = """
         AND kill_epoch = COALESCE((SELECT value FROM governance_killepoch), 0)
         AND %(concurrency)s > (SELECT count(*) FROM execution_execution AS held
             WHERE held.identity_id = execution.identity_id AND held.state = ANY(%(leased)s))
+        AND (preferred_worker_id IS NULL OR preferred_worker_id = %(worker)s
+            OR queued_at < statement_timestamp() - %(alone)s::interval
+            OR NOT EXISTS (SELECT FROM execution_worker AS preferred
+                WHERE preferred.id = preferred_worker_id AND preferred.stopped_at IS NULL AND preferred.draining_at IS NULL))
+        AND NOT EXISTS (SELECT FROM execution_worker AS mine WHERE mine.id = %(worker)s AND mine.draining_at IS NOT NULL)
     RETURNING *
 """
 _OPEN = """
@@ -52,7 +57,8 @@ _OPEN = """
 
 @transaction.atomic
 def claim(*, execution_id: int, epoch: int, worker_id: uuid.UUID, by: Actor) -> Execution | None:
-    """Take a queued execution, or return None when there is nothing to take: done, taken, at the bot's limit, or an old hint.
+    """Take a queued execution, or return None when there is nothing to take: done, taken, at the bot's limit, left to
+    the worker that holds its session, or an old hint.
 
     An execution that a kill order holds back is ended here, unspent.
     """
@@ -80,6 +86,7 @@ def _take(execution_id: int, epoch: int, bot: Identity, worker_id: uuid.UUID) ->
         "lease": LEASE,
         "concurrency": bot.concurrency,
         "leased": [str(state) for state in LEASED],
+        "alone": dt.timedelta(seconds=ALONE_SECONDS),
     }
     return next(iter(Execution.objects.raw(_TAKE, values)), None)
 

@@ -15,6 +15,7 @@ from execution import events
 from execution.actions.breaking import learn
 from execution.actions.recording import Line, next_sequence
 from execution.models import Execution, ExecutionEvent, ExecutionQuerySet, OrphanResult
+from execution.ports import ProcessFacts
 from execution.states import EXECUTION, EventKind, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock, journal, live
 from fleet.kernel.actors import Actor
@@ -71,6 +72,18 @@ def note_gone(*, execution: Execution, by: Actor) -> None:
     for row in _as_claimed(execution).filter(process_gone_at=None).update_returning(process_gone_at=clock.db_now()):
         for order in _waiting_orders(row):
             _write_quiet(order, row, by, killed=False, sentence=f"{_GONE.format(row=row)} It had answered.")
+
+
+def note_process_gone(process: ProcessFacts, *, by: Actor) -> None:
+    """Note for every execution that this process answered, one after the other, that it was seen to be gone."""
+    answered = Execution.objects.filter(
+        boot_id=process.boot_id, pid=process.pid, pid_started_at=process.started_at, process_gone_at=None
+    ).filter(state__in=EXECUTION.final)
+    waited_for = StopLine.objects.filter(kind="process", quiet_at=None).exclude(subject__startswith="idle:")
+    named = [int(subject) for subject in waited_for.values_list("subject", flat=True)]
+    for row in answered.filter(pk__in=named) if named else ():
+        note_gone(execution=row, by=by)
+    answered.update(process_gone_at=clock.db_now())
 
 
 def _as_claimed(execution: Execution) -> ExecutionQuerySet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.db.models import F, Func, JSONField, Value
 
 from execution import events
 from execution.actions.closing import Ending, close
+from execution.actions.dispatching import home_of, nudge, queue_of
 from execution.models import Execution
 from execution.providers import registry
 from execution.states import EXECUTION, LEASED, ExecutionState, OutcomeClass, SpendStage
@@ -65,6 +67,7 @@ def queue(
                 spend_stage=SpendStage.NONE if reservation_id is None else SpendStage.RESERVED,
                 kill_epoch=kill_epoch,
                 versions=dict(versions),
+                preferred_worker_id=home_of(session_id),
             )
     except IntegrityError as error:
         raise StateConflict(f"The {origin_kind} {origin_id} is being worked on already.") from error
@@ -77,20 +80,30 @@ def queue(
         origin_kind=origin_kind,
         origin_id=origin_id,
     )
-    nudge(execution.pk, execution.epoch)
+    nudge(execution.pk, execution.epoch, worker_id=execution.preferred_worker_id)
     return execution
 
 
 def expect(
-    *, identity_id: int, conversation_id: int, provider: str, model: str, session_id: str, session_turns: int
+    *,
+    identity_id: int,
+    conversation_id: int,
+    provider: str,
+    model: str,
+    session_id: str,
+    session_turns: int,
+    worker_id: uuid.UUID | None = None,
 ) -> None:
     """Tell a worker that this turn will probably be queued, so that its process can start while it is being admitted.
+
+    `worker_id`: the one that will hear of the turn first (`dispatching.HOME`), if that matters.
 
     Only a hint, with no row behind it: when it is lost, or the turn is refused, nothing but a little time is.
     """
     if registry.get(provider).capabilities.spawns_process:
         hints.enqueue(
             "execution.expect",
+            queue=queue_of(worker_id),
             identity_id=identity_id,
             conversation_id=conversation_id,
             provider=provider,
@@ -98,11 +111,6 @@ def expect(
             session_id=session_id,
             session_turns=session_turns,
         )
-
-
-def nudge(execution_id: int, epoch: int) -> None:
-    """Hint to the workers, after commit, that this execution waits. A lost hint is made good by their drain."""
-    hints.enqueue("execution.run", execution_id=execution_id, epoch=epoch)
 
 
 @transaction.atomic

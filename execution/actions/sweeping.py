@@ -15,6 +15,7 @@ from django.db.models import Exists, F, OuterRef
 from execution import events
 from execution.actions.claiming import give_back, held_back
 from execution.actions.closing import Ending, close, note_gone
+from execution.actions.holding import settle_held_of_the_dead
 from execution.actions.workers import retire_worker
 from execution.models import Execution, ExecutionQuerySet, Worker
 from execution.policies import check_not_held_back
@@ -41,6 +42,7 @@ def sweep() -> int:
     """Give back or close what lost workers held, end what kill orders hold back; return how many executions were touched."""
     steady = steadiness.is_given()
     bury_dead_workers(believe_silence=steady)
+    settle_held_of_the_dead()
     rows = _over() if steady else _over().filter(owner__stopped_at__isnull=False)
     over = rows.order_by("lease_until").values_list("pk", flat=True)[:BATCH]
     return each(_settle, list(over), what="lease") + silence() + each(_prove_gone, _unproven(), what="stop_line")

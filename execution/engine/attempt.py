@@ -51,6 +51,7 @@ class Attempt:
         self._standby = standby
         self._run: Run | None = None
         self._gate: Ready
+        self._standing: Ready | None = None  # what stood by for it, until it stands by again
         self._limits: Limits
         self._memory = Memory(None, megabytes=0)
         self._provider = registry.get(execution.provider)
@@ -96,8 +97,10 @@ class Attempt:
         except (DatabaseError, InterfaceError) as error:
             log.error("execution.left_to_the_sweep", execution=self.execution.pk, error=str(error))
         finally:
-            self._let_go()
+            gone = self._let_go()
             self._memory.let_go()
+            if gone and self._standing is not None:
+                self._standby.notes.ended(self._standing, "its last turn ended it")
 
     def _carry(self) -> Finished:
         """Return how the provider ended; every failure is turned into an end with a sentence."""
@@ -147,11 +150,14 @@ class Attempt:
         """Return a process that waits for its prompt: the one that stands by for it, or a new one."""
         standing = self._standby.take(prompt, conversation_id=self.execution.conversation_id)
         if standing is not None:
+            self._standing = standing
             self._own(standing.run)
             if standing.process.exception() is None:
                 return standing
             self._let_go()
-        fresh = Ready(prompt, self._provider.open(prompt), self.execution.identity.slug, self.execution.conversation_id)
+        bot = self.execution.identity
+        fresh = Ready(prompt, self._provider.open(prompt), bot.slug, self.execution.conversation_id)
+        fresh.identity_id, fresh.provider = bot.pk, self.execution.provider
         self._own(fresh.run)
         bring_to_the_gate(fresh)
         return fresh
@@ -251,7 +257,9 @@ class Attempt:
         if finished.outcome == OutcomeClass.OK:
             stays = self._let_stay(finished)
             self._finish(finished, gone=False)
-            if not stays and self._let_go():
+            if stays is not None:
+                self._standby.notes.held([stays])
+            elif self._let_go():
                 actions.note_gone(execution=self.execution, by=self._by)
         else:
             self.weigh()  # what the kernel killed for its memory ends as if it had broken
@@ -317,22 +325,23 @@ class Attempt:
             post = partial(actions.meter, execution=self.execution, usages=usages, billing=billing)
             database.survive(post, seconds=SURVIVE_SECONDS)
 
-    def _let_stay(self, finished: Finished) -> bool:
+    def _let_stay(self, finished: Finished) -> Ready | None:
         """Leave the process to the next turn of its session, if it may stay.
 
         Before the end is written, since the next turn may be claimed right after. Until then nobody can ask for it: no turn has the
         number that its prompt expects.
         """
         prompt = self._gate.prompt
-        run = self._run.again() if self._run and not self._halt else None
+        run = self._run.again() if self._run and self.execution.identity.warm and not self._halt else None
         if run is None or finished.session_id not in ("", prompt.session_id):
-            return False
-        kept = replace(self._gate, prompt=prompt.next(), run=run, ready=time.monotonic(), warm=True)
+            return None
+        kept = replace(self._gate, prompt=prompt.next(), run=run, ready=time.monotonic(), turns=self._gate.turns + 1)
         if not self._standby.keep(kept):
-            return False
+            return None
+        self._standing = None
         with self._halt_lock:
             self._run = None
-        return True
+        return kept
 
     def _let_go(self) -> bool:
         """Close the run and return whether its processes are proven gone."""

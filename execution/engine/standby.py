@@ -1,5 +1,5 @@
-"""Processes that stand by for a turn: one is started when a message has come in, while its turn is still being admitted; and one
-that has answered stays for the next turn of its session.
+"""Processes that stand by for a turn: one is started when a message has come in, while its turn is still being admitted; one that
+has answered stays for the next turn of its session; and some are started ahead, for the first turn of a session to come.
 
 Nothing is spent without a prompt, and only the spend gate hands one over. A process ends when nobody asks for it in time, when a
 kill order reaches it, or when it is not exactly what a turn needs. Losing one costs time and nothing else.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from django.conf import settings
 from django.db import connection
 
 from execution.engine import workspace
+from execution.engine.notes import Notes
 from execution.ports import ProcessFacts, Prompt, Run
 from execution.providers import registry
 from execution.shim import processes
@@ -39,7 +41,7 @@ class Expected:
     """The turn that is expected: of which bot, where, and in which session."""
 
     identity_id: int
-    conversation_id: int
+    conversation_id: int | None
     provider: str
     model: str
     session_id: str
@@ -50,7 +52,7 @@ class Expected:
 class Ready:
     """A run whose process was started at `began` (monotonic); `process` is done when it waits for its prompt, since `ready`.
 
-    `warm`: it has answered before.
+    `turns` is how many it has answered. One that was started `ahead` belongs to no conversation until a turn takes it.
     """
 
     prompt: Prompt
@@ -59,28 +61,41 @@ class Ready:
     conversation_id: int | None
     began: float = field(default_factory=time.monotonic)
     ready: float = 0.0
-    warm: bool = False
+    turns: int = 0
+    ahead: bool = False
     process: Future[ProcessFacts | None] = field(default_factory=Future)
+    identity_id: int = 0
+    provider: str = ""
+    id: uuid.UUID = field(default_factory=uuid.uuid4)  # of the process, as long as it lives
+
+    @property
+    def stays(self) -> bool:
+        """Return whether it waits for no turn that is known to come."""
+        return self.ahead or self.turns > 0
 
     def is_due(self) -> bool:
         """Return whether it has waited long enough for somebody to ask."""
-        if self.warm:
-            return time.monotonic() - self.ready > settings.FLEET_WARM_SECONDS
+        if self.stays:
+            return bool(self.ready) and time.monotonic() - self.ready > settings.FLEET_WARM_SECONDS
         return time.monotonic() - self.began > UNASKED_SECONDS
 
 
 class Standby:
     """The processes of one worker that stand by, one per session. Methods may be called from any thread.
 
-    At most `most` of them were started for a turn that is expected, and FLEET_WARM_PROCESSES stay after they have answered: the one
-    that has been idle longest makes room.
+    At most `most` of them were started for a turn that is expected; FLEET_WARM_PROCESSES stay after they have answered, and
+    FLEET_PREWARMED_PROCESSES were started ahead: the one that has been idle longest makes room.
     """
 
     def __init__(self, most: int) -> None:
+        self.notes = Notes()
         self._most = most
         self._lock = threading.Lock()
         self._ready: dict[str, Ready] = {}  # by session, the one that came first first
         self._closed = False
+        self._asked = False
+
+    # --- How one comes to stand by ---------------------------------------------------------------------------------------
 
     def expect(self, turn: Expected) -> None:
         """Start a process for this turn and see it ready; does nothing when none is needed or none may be started."""
@@ -94,7 +109,7 @@ class Standby:
         if ready is not None:
             bring_to_the_gate(ready)
 
-    def _open(self, turn: Expected) -> Ready | None:
+    def _open(self, turn: Expected, *, ahead: bool = False) -> Ready | None:
         provider = registry.get(turn.provider)
         if not provider.capabilities.spawns_process:
             return None
@@ -110,12 +125,41 @@ class Standby:
             session_turns=turn.session_turns,
         )
         with self._lock:
-            started = sum(not ready.warm for ready in self._ready.values())
-            if self._closed or turn.session_id in self._ready or started >= self._most:
+            started = sum(not ready.stays for ready in self._ready.values())
+            if self._closed or turn.session_id in self._ready or (started >= self._most and not ahead):
                 return None
-            ready = Ready(prompt, provider.open(prompt), identity.slug, turn.conversation_id)
+            ready = Ready(prompt, provider.open(prompt), identity.slug, turn.conversation_id, ahead=ahead)
+            ready.identity_id, ready.provider = identity.pk, turn.provider
             self._ready[turn.session_id] = ready
         return ready
+
+    def start_ahead(self, identity: Identity, *, provider: str, model: str) -> None:
+        """This bot is busy here: see that as many processes as it wants wait for first turns, each with a session of its own."""
+        wanted = min(identity.prewarmed, settings.FLEET_PREWARMED_PROCESSES)
+        with self._lock:
+            ahead = [ready for ready in self._ready.values() if ready.ahead]
+            its_own = [ready for ready in ahead if ready.identity_id == identity.pk]
+            others = [ready for ready in ahead if ready.identity_id != identity.pk]
+            for ready in its_own:
+                ready.ready = ready.ready and time.monotonic()
+        missing = wanted - len(its_own)
+        for idle_longest in sorted(others, key=lambda ready: ready.ready)[
+            : max(0, len(ahead) + missing - _most_ahead())
+        ]:
+            self._drop(idle_longest, "room for another bot")
+        for _ in range(missing):
+            self._start_one_ahead(Expected(identity.pk, None, provider, model, str(uuid.uuid4()), 0))
+
+    def _start_one_ahead(self, turn: Expected) -> None:
+        try:
+            ready = self._open(turn, ahead=True)
+        except FleetError as refusal:
+            log.debug("standby.not_started", identity=turn.identity_id, why=refusal.sentence)
+            return
+        if ready is not None:
+            bring_to_the_gate(ready)
+            if ready.process.exception() is None:
+                self.notes.held([ready])
 
     def keep(self, ready: Ready) -> bool:
         """Let a process that has answered stay for the next turn of its session; False when it may not, and is still the caller's."""
@@ -123,10 +167,12 @@ class Standby:
             if self._closed or settings.FLEET_WARM_PROCESSES <= 0 or ready.prompt.session_id in self._ready:
                 return False
             self._ready[ready.prompt.session_id] = ready
-            warm = [other for other in self._ready.values() if other.warm]
+            warm = [other for other in self._ready.values() if other.turns]
         for idle_longest in warm[: -settings.FLEET_WARM_PROCESSES]:
-            self._drop(idle_longest)
+            self._drop(idle_longest, "room for another one")
         return True
+
+    # --- How one is taken ------------------------------------------------------------------------------------------------
 
     def take(self, prompt: Prompt, *, conversation_id: int | None) -> Ready | None:
         """Return the process that stands by for exactly this prompt, which the caller owns from now on.
@@ -142,43 +188,86 @@ class Standby:
             }
             if found is not None and fits:
                 del self._ready[prompt.session_id]
+                found.conversation_id, found.ahead = conversation_id, False
         for ready in stale.values():
-            self._drop(ready)
+            self._drop(ready, "it did not fit the next turn")
         return found if fits else None
 
+    # --- How one ends ----------------------------------------------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Somebody may want one to end: look at the next turn of the clock."""
+        self._asked = True
+
     def look_around(self) -> None:
-        """End what nobody asked for, and what a kill order reaches."""
+        """End what nobody asked for, and what a kill order reaches or a person wants gone."""
         with self._lock:
             standing = list(self._ready.values())
         stopped = bool(standing) and bool(governance_queries.active_orders())  # one question while nothing is stopped
         for ready in standing:
             order = _order_against(ready) if stopped else None
             if order or ready.is_due() or not ready.run.is_there():
-                self._drop(ready, order)
+                self._drop(ready, "a kill order" if order else "nobody needed it for long", order)
+        if self._asked:
+            self._asked = False
+            self._obey()
 
     def weigh(self) -> None:
-        """End what has answered and has grown larger than a process that only waits may be."""
+        """End what has grown larger than a process that only waits may be, or no longer fits its bot; write down the rest."""
         with self._lock:
-            warm = [ready for ready in self._ready.values() if ready.warm]
-        for ready in warm:
-            if processes.megabytes(ready.process.result()) > settings.FLEET_WARM_MEGABYTES:
-                self._drop(ready)
+            staying = [ready for ready in self._ready.values() if ready.stays and ready.process.done()]
+        light = []
+        for ready in (ready for ready in staying if ready.process.exception() is None):
+            megabytes = processes.megabytes(ready.process.result())
+            if megabytes > settings.FLEET_WARM_MEGABYTES:
+                self._drop(ready, f"it had grown to {megabytes:.0f} MB")
+            else:
+                self.notes.weights[ready.id] = round(megabytes)
+                light.append(ready)
+        if self.notes.held(light):
+            self._obey()
+
+    def _obey(self) -> None:
+        """End what people want gone, here or by what they made of the bot."""
+        for identifier, why in self.notes.why_to_end().items():
+            with self._lock:
+                found = next((ready for ready in self._ready.values() if ready.id == identifier), None)
+            if found is not None:
+                self._drop(found, why)
+
+    def clear(self, why: str) -> None:
+        """End everything that stands by."""
+        with self._lock:
+            standing = list(self._ready.values())
+        for ready in standing:
+            self._drop(ready, why)
 
     def close(self) -> None:
         """End everything that stands by, and start nothing any more."""
-        with self._lock:
-            self._closed = True
-            standing = list(self._ready.values())
-        for ready in standing:
-            self._drop(ready)
+        self._closed = True
+        self.clear("its worker was stopped")
 
-    def _drop(self, ready: Ready, order: KillOrder | None = None) -> None:
+    def _drop(self, ready: Ready, why: str, order: KillOrder | None = None) -> None:
         """End it in the background: nobody waits for it, but a kill order that ended it gets its proof."""
         with self._lock:
             if self._ready.get(ready.prompt.session_id) is not ready:
                 return
             del self._ready[ready.prompt.session_id]
-        threading.Thread(target=_end, args=(ready, order), name="standby:end", daemon=True).start()
+        threading.Thread(target=self._end, args=(ready, why, order), name="standby:end", daemon=True).start()
+
+    def _end(self, ready: Ready, why: str, order: KillOrder | None) -> None:
+        gone = ready.run.kill()
+        ready.run.close()
+        try:
+            if gone:
+                self.notes.ended(ready, why)
+                _tell_order(ready, order)
+        finally:
+            connection.close()
+
+
+def _most_ahead() -> int:
+    return int(settings.FLEET_PREWARMED_PROCESSES)
 
 
 def bring_to_the_gate(ready: Ready) -> None:
@@ -197,20 +286,15 @@ def _order_against(ready: Ready) -> KillOrder | None:
     return order
 
 
-def _end(ready: Ready, order: KillOrder | None) -> None:
-    gone = ready.run.kill()
-    ready.run.close()
+def _tell_order(ready: Ready, order: KillOrder | None) -> None:
     process = None if ready.process.exception() else ready.process.result()
-    if order is None or process is None or not gone:
+    if order is None or process is None:
         return
-    try:
-        governance_actions.record_quiet(
-            order=order,
-            kind="process",
-            subject=f"idle:{process.pid}",
-            by=_BY,
-            killed=True,
-            sentence=f"{ready.identity_slug} had nothing to do: process {process.pid} on {process.host} and its descendants are gone.",
-        )
-    finally:
-        connection.close()
+    governance_actions.record_quiet(
+        order=order,
+        kind="process",
+        subject=f"idle:{process.pid}",
+        by=_BY,
+        killed=True,
+        sentence=f"{ready.identity_slug} had nothing to do: process {process.pid} on {process.host} and its descendants are gone.",
+    )

@@ -12,6 +12,7 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 from django.conf import settings
@@ -23,7 +24,7 @@ from execution.engine.halts import Halt
 from execution.engine.hints import Listener
 from execution.engine.standby import Expected, Standby
 from execution.engine.ticker import Ticker
-from execution.models import Worker
+from execution.models import Execution, Worker
 from execution.providers import registry
 from execution.shim import processes
 from execution.states import OutcomeClass
@@ -53,7 +54,8 @@ _RESTART = Halt(
 class Supervisor:
     """One incarnation of a worker process, until it is declared lost; then it becomes another."""
 
-    def __init__(self, *, slots: int | None = None) -> None:
+    def __init__(self, *, slots: int | None = None, listen: Callable[[str], None] | None = None) -> None:
+        self._listen = listen  # to a queue of hints that are meant for this worker alone
         self.slots = slots or settings.FLEET_WORKER_SLOTS
         self.worker: Worker
         self._by: Actor
@@ -74,7 +76,7 @@ class Supervisor:
             Ticker("sweep", self._sweep, seconds=SWEEP_SECONDS),
             Ticker("weigh", self._weigh, seconds=WEIGH_SECONDS),
         ]
-        self._listener = Listener(self._watch.wake)
+        self._listener = Listener(self._hear)
 
     # --- Its life ----------------------------------------------------------------------------------------------------
 
@@ -110,7 +112,11 @@ class Supervisor:
     def _register(self) -> None:
         process = processes.facts(os.getpid())
         self._by = Actor.system(f"worker:{process.host}")
-        self.worker = actions.register_worker(process=process, slots=self.slots, by=self._by)
+        listens = self._listen is not None
+        self.worker = actions.register_worker(process=process, slots=self.slots, by=self._by, listens=listens)
+        self._standby.notes.worker_id = self.worker.pk
+        if self._listen is not None:
+            self._listen(str(actions.queue_of(self.worker.pk)))
         self._beat_at = time.monotonic()
 
     # --- Work --------------------------------------------------------------------------------------------------------
@@ -124,6 +130,11 @@ class Supervisor:
         threading.Thread(target=self._in_thread, args=(execution_id, epoch), name=f"execution:{execution_id}").start()
         return True
 
+    def pass_on(self, execution_id: int, epoch: int) -> None:
+        """There is no slot for this execution: should it have been left to this worker, let another one have it."""
+        if not self._is_silent():
+            actions.pass_on(execution_id=execution_id, epoch=epoch, worker_id=self.worker.pk)
+
     def expect(self, turn: Expected) -> None:
         """A turn will probably be admitted: let its process start meanwhile, in a thread of its own, if a slot is free."""
         with self._lock:
@@ -132,11 +143,11 @@ class Supervisor:
         name = f"expected:{turn.conversation_id}"
         threading.Thread(target=self._standby.expect, args=(turn,), name=name, daemon=True).start()
 
-    def work(self, execution_id: int, epoch: int) -> bool:
-        """Claim this execution and run it to its end in the calling thread; False when there was nothing to claim."""
+    def work(self, execution_id: int, epoch: int) -> Execution | None:
+        """Claim this execution and run it to its end in the calling thread; None when there was nothing to claim."""
         execution = actions.claim(execution_id=execution_id, epoch=epoch, worker_id=self.worker.pk, by=self._by)
         if execution is None:
-            return False
+            return None
         attempt = Attempt(execution, by=self._by, standby=self._standby)
         with self._lock:
             self._attempts.add(attempt)
@@ -145,10 +156,10 @@ class Supervisor:
         finally:
             with self._lock:
                 self._attempts.discard(attempt)
-        return True
+        return execution
 
     def _in_thread(self, execution_id: int, epoch: int) -> None:
-        worked = False
+        worked: Execution | None = None
         try:
             worked = self.work(execution_id, epoch)
         except DatabaseError as error:
@@ -160,8 +171,14 @@ class Supervisor:
             with self._lock:
                 self._taken -= 1
                 self._idle.notify_all()
-            if worked:
+            if worked is not None:
                 self._drain.wake()
+                self._start_ahead(worked)
+
+    def _start_ahead(self, last: Execution) -> None:
+        """Its bot is busy here: what it wants ready for first turns is started now, when the answer is out."""
+        if self._accepting and last.identity.prewarmed:
+            self._standby.start_ahead(last.identity, provider=last.provider, model=last.model)
 
     def _wait_until_idle(self, seconds: float) -> bool:
         with self._lock:
@@ -194,6 +211,10 @@ class Supervisor:
         if self._is_silent():
             self._halt_all(_FENCED)
 
+    def _hear(self) -> None:
+        self._standby.ask()
+        self._watch.wake()
+
     def _look_around(self) -> None:
         """Notice stop requests, kill orders and lost ownership of what runs here, and what stands by in vain."""
         self._standby.look_around()
@@ -219,7 +240,7 @@ class Supervisor:
         with self._lock:
             free = self.slots - self._taken
         if self._accepting and free > 0:
-            for execution_id, epoch in queries.unclaimed(older_than=HINTLESS, limit=free):
+            for execution_id, epoch in queries.unclaimed(older_than=HINTLESS, limit=free, worker_id=self.worker.pk):
                 self.offer(execution_id, epoch)
 
     def _weigh(self) -> None:
@@ -228,6 +249,7 @@ class Supervisor:
 
     def _sweep(self) -> None:
         self._standby.weigh()
+        self._standby.notes.settle()
         actions.sweep()
 
 
@@ -239,10 +261,10 @@ def current() -> Supervisor | None:
     return _current
 
 
-def begin() -> None:
-    """Make this process a worker."""
+def begin(*, listen: Callable[[str], None]) -> None:
+    """Make this process a worker; `listen` lets it read one more queue of hints."""
     global _current
-    _current = Supervisor()
+    _current = Supervisor(listen=listen)
     _current.start()
 
 

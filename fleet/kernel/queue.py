@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from celery import current_app
 from django.db import transaction
+from kombu import Exchange, Queue
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,24 @@ def connect() -> bool:
         return False
 
 
+def own(name: str) -> Queue:
+    """Return a queue that one process reads; all of them are entered in one exchange, so that nothing is left of one but its entry."""
+    return Queue(name, Exchange("fleet.own", type="direct"), routing_key=name)
+
+
+def forget(name: str) -> None:
+    """Clear away the queue of a process that is over, with what nobody has read. Lost like any hint when the broker is down."""
+    if time.monotonic() < _silent_until or current_app.conf.task_always_eager:
+        return
+    try:
+        with current_app.producer_pool.acquire(block=True, timeout=1) as producer:
+            bound = own(name)(producer.channel)
+            bound.declare()  # the broker's client only removes the entries that it has made
+            bound.delete()
+    except Exception as error:
+        log.info("queue.not_forgotten", queue=name, error=str(error))
+
+
 def publish(job: str, arguments: dict[str, Any], *, queue: str | None = None) -> bool:
     """Send the hint now; return whether the broker took it. Never raises for a broker that is down or frozen."""
     global _silent_until
@@ -43,7 +62,8 @@ def publish(job: str, arguments: dict[str, Any], *, queue: str | None = None) ->
         current_app.tasks[job].apply(kwargs=arguments)
         return True
     try:
-        current_app.send_task(job, kwargs=arguments, queue=queue, ignore_result=True, retry=False)
+        to = {} if queue is None else {"queue": own(queue), "declare": []}
+        current_app.send_task(job, kwargs=arguments, ignore_result=True, retry=False, **to)
     except Exception as error:
         _silent_until = time.monotonic() + PAUSE_AFTER_FAILURE_SECONDS
         log.warning("queue.hint_lost", job=job, error=str(error))

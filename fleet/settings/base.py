@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def _own_secret(name: str) -> str:
 
 # --- The installation -----------------------------------------------------------------------------------------------
 DEBUG = env.bool("FLEET_DEBUG", default=False)
+FLEET_VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 FLEET_ENVIRONMENT = env.str("FLEET_ENVIRONMENT", default="local")
 FLEET_VAR = VAR
 FLEET_PORT = env.int("FLEET_PORT", default=9600)
@@ -79,6 +81,8 @@ FLEET_WORKER_GRACE_SECONDS = env.float("FLEET_WORKER_GRACE_SECONDS", default=10.
 FLEET_WARM_PROCESSES = env.int("FLEET_WARM_PROCESSES", default=4)
 FLEET_WARM_SECONDS = env.float("FLEET_WARM_SECONDS", default=600.0)
 FLEET_WARM_MEGABYTES = env.int("FLEET_WARM_MEGABYTES", default=600)
+# CLIs started ahead for the first turn of a conversation, for bots that ask for it: how many in a worker, all bots together.
+FLEET_PREWARMED_PROCESSES = env.int("FLEET_PREWARMED_PROCESSES", default=2)
 FLEET_STALL_SECONDS = env.float("FLEET_STALL_SECONDS", default=120.0)  # a provider silent for so long is stopped
 FLEET_REPEATED_CALLS = env.int(
     "FLEET_REPEATED_CALLS", default=5

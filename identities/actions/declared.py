@@ -25,9 +25,10 @@ _LIMITS = {
     "tool_calls": "max_tool_calls",
     "megabytes": "max_megabytes",
     "concurrency": "concurrency",
+    "prewarmed": "prewarmed",
 }
 _TEXTS = ("slug", "name", "title", "department", "manager", "owner", "state", "model", "effort", "timezone", "soul")
-_KEYS = {*_TEXTS, "providers", "limits", "skills", "tools"}
+_KEYS = {*_TEXTS, "providers", "warm", "limits", "skills", "tools"}
 
 
 def read_declaration(text: str) -> list[BotDeclaration]:
@@ -64,6 +65,8 @@ def _read_bot(entry: Any) -> BotDeclaration:
     values |= {_LIMITS[key]: _number(slug, key, value) for key, value in limits.items()}
     if entry.get("providers"):
         values["providers"] = tuple(str(name) for name in entry["providers"])
+    if entry.get("warm") is not None:
+        values["warm"] = _switch(slug, "warm", entry["warm"])
     values["soul"] = _wording(entry.get("soul"))
     values["skills"] = {str(name): _wording(text) for name, text in sorted(skills.items())}
     values["tools"] = {str(name): str(decision) for name, decision in sorted(tools.items())}
@@ -73,6 +76,12 @@ def _read_bot(entry: Any) -> BotDeclaration:
 def _number(slug: str, key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise _invalid(f"Bot {slug}", f"The limit `{key}` is a whole number.")
+    return value
+
+
+def _switch(slug: str, key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _invalid(f"Bot {slug}", f"`{key}` is true or false.")
     return value
 
 
@@ -108,7 +117,8 @@ def _entry(bot: BotDeclaration) -> dict[str, Any]:
     values["providers"] = list(bot.providers)
     values["limits"] = {key: getattr(bot, name) for key, name in _LIMITS.items()}
     values |= {"tools": bot.tools, "soul": bot.soul, "skills": bot.skills}
-    return {key: value for key, value in values.items() if value}
+    said = {key: value for key, value in values.items() if value}
+    return said if bot.warm else {**said, "warm": False}
 
 
 @transaction.atomic
@@ -156,7 +166,7 @@ def _fields(rows: dict[str, Identity], bot: BotDeclaration) -> dict[str, Any]:
     if bot.manager and bot.manager not in rows:
         raise _invalid(f"Bot {bot.slug}", f"Its manager {bot.manager!r} does not exist.")
     fields = {name: getattr(bot, name) for name in ("name", "title", "department", "model", "effort", "timezone")}
-    fields |= {name: getattr(bot, name) for name in _LIMITS.values()}
+    fields |= {name: getattr(bot, name) for name in (*_LIMITS.values(), "warm")}
     fields["provider_chain"] = list(bot.providers)
     fields["manager"] = rows[bot.manager] if bot.manager else None
     if bot.owner is not None:

@@ -29,6 +29,8 @@ class BotDeclaration:
     max_tool_calls: int = 100
     max_megabytes: int = 2048
     concurrency: int = 4
+    warm: bool = True
+    prewarmed: int = 0
     timezone: str = "UTC"
     soul: str = ""
     skills: dict[str, str] = field(default_factory=dict)
@@ -88,6 +90,8 @@ def _declare(row: Identity, soul: str, skills: dict[str, str], tools: dict[str, 
         max_tool_calls=row.max_tool_calls,
         max_megabytes=row.max_megabytes,
         concurrency=row.concurrency,
+        warm=row.warm,
+        prewarmed=row.prewarmed,
         timezone=row.timezone,
         soul=soul,
         skills=dict(sorted(skills.items())),

@@ -26,6 +26,8 @@ NOTES = {
     "identities.note_token_used": "when a token was used last, to the minute",
     "budgets.renew": "a lease goes on",
     "execution.beat": "a sign of life, every few seconds",
+    "execution.note_held": "what a worker has in memory; its end is told",
+    "execution.pass_on": "who hears of it first; nobody has it yet",
     "execution.note_gone": "a time that completes an ending which the journal has",
     "execution.record_events": "the events are an append-only record of their own",
     "conversations.delivery_receipt": "one part of a message that is still being sent; its end is told",

@@ -205,7 +205,7 @@ class TestAfterAnAnswer:
 
     def kept(self, pool: Standby, bot: Identity, session: str = "s-1", conversation: int = 7) -> SlowRun:
         run = SlowRun(prompt_of(bot, session_id=session))
-        ready = Ready(run._prompt, run, bot.slug, conversation, ready=time.monotonic(), warm=True)
+        ready = Ready(run._prompt, run, bot.slug, conversation, ready=time.monotonic(), turns=1)
         ready.process.set_result(ProcessFacts(4000 + conversation, 1.0, "here", "boot"))
         assert pool.keep(ready)
         return run
@@ -231,7 +231,7 @@ class TestAfterAnAnswer:
     def test_none_stays_where_that_is_switched_off(self, pool, bot, settings) -> None:
         settings.FLEET_WARM_PROCESSES = 0
         run = SlowRun(prompt_of(bot))
-        assert not pool.keep(Ready(run._prompt, run, bot.slug, 7, warm=True))
+        assert not pool.keep(Ready(run._prompt, run, bot.slug, 7, turns=1))
         assert not run.dead.is_set()
 
     def test_it_leaves_when_nobody_asks_for_long(self, pool, bot, settings) -> None:
