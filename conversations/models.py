@@ -81,7 +81,9 @@ class Session(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["conversation"], condition=Q(state="open"), name="one_open_session_per_conversation"
-            )
+            ),
+            # What was said in a session is known to whoever gets its id, and ids are given out by workers that start processes ahead.
+            models.UniqueConstraint(fields=["provider_session_id"], name="session_of_one_conversation"),
         ]
         triggers = [steps_trigger(SESSION)]
 

@@ -193,6 +193,7 @@ class HeldProcess(models.Model):
     megabytes = models.PositiveIntegerField(
         null=True, blank=True, help_text="with everything below it; empty: not weighed yet"
     )
+    weighed_at = models.DateTimeField(null=True, blank=True)
     began_at = models.DateTimeField()
     idle_since = models.DateTimeField()
     end_requested_at = models.DateTimeField(null=True, blank=True)

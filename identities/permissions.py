@@ -24,6 +24,7 @@ class Permission(TextChoices):
     FLEET_STOP = "fleet.stop", "Throw the kill switch"
     FLEET_RESUME = "fleet.resume", "Lift the kill switch"
     LOGIN_RESET = "login.reset", "Have a provider's login tried again that is left alone"
+    WORKER_STEER = "worker.steer", "Drain a worker, and end a process that waits in it"
     BOT_EDIT = "bot.edit", "Change a bot, its texts and its limits"
     GATEWAY_EDIT = "gateway.edit", "Set gateway tokens"
     BUDGET_EDIT = "budget.edit", "Change budgets and prices"
@@ -40,6 +41,7 @@ _OPERATOR = _VIEWER | {
     Permission.FLEET_STOP,
     Permission.FLEET_RESUME,
     Permission.LOGIN_RESET,
+    Permission.WORKER_STEER,
 }
 _APPROVER = _VIEWER | {Permission.BOT_TALK, Permission.APPROVAL_DECIDE, Permission.FLEET_STOP}
 

@@ -13,12 +13,11 @@ from conversations.actions.sessions import FAILURE_LIMIT, IDLE_LIMIT
 from conversations.states import TURN
 from execution import actions as execution_actions
 
-_HOME = execution_actions.HOME.format(session="session.provider_session_id")
 # One statement, because every message waits for it. It asks only what makes the guess worth a process: a person we know writes plain
 # text where a session goes on and nothing runs or waits. Whether the turn may begin is decided at admission, and there alone.
-_PROBABLE = f"""
+_PROBABLE = """
     SELECT talk.identity_id, talk.id AS conversation_id, session.provider, session.model,
-        session.provider_session_id AS session_id, session.turns AS session_turns, ({_HOME}) AS worker_id
+        session.provider_session_id AS session_id, session.turns AS session_turns, ({home}) AS worker_id
     FROM conversations_inboundmessage AS inbound
     JOIN identities_identity AS bot ON bot.slug = inbound.identity_slug
     JOIN conversations_conversation AS talk
@@ -32,7 +31,7 @@ _PROBABLE = f"""
             WHERE (known.platform, known.external_id) = (split_part(inbound.account, ':', 1), inbound.sender_id)))
         AND NOT EXISTS (SELECT FROM conversations_turn AS open
             WHERE open.conversation_id = talk.id AND open.state = ANY(%(live)s))
-"""
+""".format(home=execution_actions.HOME.format(session="session.provider_session_id"))  # noqa: S608 - nothing but columns
 
 
 def expect(inbound_id: int) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from execution import events
@@ -24,6 +24,10 @@ from identities.states import IdentityState
 
 FORGOTTEN = dt.timedelta(days=1)  # after so long nobody waits for proof any more that a process of a lost host is gone
 _BY = Actor.system("sweep")
+_WEIGH = """
+    UPDATE execution_heldprocess AS held SET megabytes = weight.megabytes, weighed_at = statement_timestamp(), worker_id = %s
+    FROM unnest(%s::uuid[], %s::int[]) AS weight (id, megabytes) WHERE held.id = weight.id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +44,20 @@ class Held:
     process: ProcessFacts | None
     began_ago: float
     idle_for: float
-    megabytes: int | None = None
 
 
 def note_held(*, worker_id: uuid.UUID, held: Collection[Held]) -> None:
-    """Write down what this worker holds; one statement. Who asked for the end of one stays."""
-    moving = ["worker", "conversation_id", "session_id", "turns", "megabytes", "idle_since"]
+    """Write down that these processes wait in this worker; one statement. What others wrote into the row stays."""
+    moving = ["worker", "turns", "idle_since"]
     HeldProcess.objects.bulk_create(
         [_row(worker_id, each) for each in held], update_conflicts=True, unique_fields=["id"], update_fields=moving
     )
+
+
+def note_weights(*, worker_id: uuid.UUID, megabytes: Mapping[uuid.UUID, int]) -> None:
+    """Write down what those that are noted weigh; one statement. Never makes a row: one that is gone must not come back."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WEIGH, [worker_id, list(megabytes), list(megabytes.values())])
 
 
 def _row(worker_id: uuid.UUID, held: Held) -> HeldProcess:
@@ -64,7 +73,6 @@ def _row(worker_id: uuid.UUID, held: Held) -> HeldProcess:
         turns=held.turns,
         pid=held.process.pid if held.process else None,
         pid_started_at=held.process.started_at if held.process else None,
-        megabytes=held.megabytes,
         began_at=now - dt.timedelta(seconds=held.began_ago),
         idle_since=now - dt.timedelta(seconds=held.idle_for),
     )
@@ -74,7 +82,7 @@ def _row(worker_id: uuid.UUID, held: Held) -> HeldProcess:
 def adopt_prewarmed(*, identity: Identity, provider: str, model: str, conversation_id: int, by: Actor) -> str | None:
     """Return the session of a process that was started ahead for this bot and is this conversation's from now on; None: there is none."""
     free = HeldProcess.objects.filter(
-        identity=identity, provider=provider, model=model, conversation_id=None, end_requested_at=None
+        identity=identity, provider=provider, model=model, conversation_id=None, turns=0, end_requested_at=None
     )
     alive = free.filter(worker__stopped_at=None, worker__draining_at=None)
     row = alive.select_for_update(of=["self"], skip_locked=True).order_by("-idle_since").first()

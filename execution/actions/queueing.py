@@ -67,7 +67,7 @@ def queue(
                 spend_stage=SpendStage.NONE if reservation_id is None else SpendStage.RESERVED,
                 kill_epoch=kill_epoch,
                 versions=dict(versions),
-                preferred_worker_id=home_of(session_id),
+                preferred_worker_id=home_of(session_id),  # type: ignore[misc]  # the stubs know values only
             )
     except IntegrityError as error:
         raise StateConflict(f"The {origin_kind} {origin_id} is being worked on already.") from error

@@ -258,7 +258,7 @@ class Attempt:
             stays = self._let_stay(finished)
             self._finish(finished, gone=False)
             if stays is not None:
-                self._standby.notes.held([stays])
+                self._standby.notes.stands_by(stays)
             elif self._let_go():
                 actions.note_gone(execution=self.execution, by=self._by)
         else:

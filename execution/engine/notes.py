@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import structlog
@@ -30,20 +30,27 @@ class Notes:
 
     def __init__(self) -> None:
         self.worker_id: uuid.UUID | None = None
-        self.weights: dict[uuid.UUID, int] = {}  # megabytes, as last weighed
         self._lock = threading.Lock()
         self._written: set[uuid.UUID] = set()  # what the database may have a row of
 
-    def held(self, standing: Iterable[Ready]) -> bool:
-        """Write down that these stand by, and strike what is gone; return whether there is anything of which people may want the end."""
-        rows = [_held(ready, self.weights.get(ready.id)) for ready in standing if ready.identity_id]
+    def stands_by(self, ready: Ready) -> None:
+        """Write down that it waits for a turn."""
+        if self.worker_id is None or not ready.identity_id:
+            return
         with self._lock:
-            self._written |= {row.id for row in rows}
-            written = set(self._written)
-        if self.worker_id is None or not written:
+            self._written.add(ready.id)
+        try:
+            actions.note_held(worker_id=self.worker_id, held=[_held(ready)])
+        except DatabaseError as error:
+            log.warning("standby.not_noted", session=ready.prompt.session_id, error=str(error).splitlines()[:1])
+
+    def weigh(self, megabytes: Mapping[uuid.UUID, int]) -> bool:
+        """Write down what they weigh; return whether there is anything of which people may want the end."""
+        with self._lock:
+            noted = {identifier: weight for identifier, weight in megabytes.items() if identifier in self._written}
+        if self.worker_id is None or not noted:
             return False
-        if rows:
-            actions.note_held(worker_id=self.worker_id, held=rows)
+        actions.note_weights(worker_id=self.worker_id, megabytes=noted)
         return True
 
     def settle(self) -> None:
@@ -59,7 +66,6 @@ class Notes:
 
     def ended(self, ready: Ready, why: str) -> None:
         """Write down that it is proven gone."""
-        self.weights.pop(ready.id, None)
         with self._lock:
             noted = ready.id in self._written
             self._written.discard(ready.id)
@@ -71,7 +77,7 @@ class Notes:
             log.warning("standby.end_not_noted", pid=ready.process.result(), error=str(error).splitlines()[:1])
 
 
-def _held(ready: Ready, megabytes: int | None) -> Held:
+def _held(ready: Ready) -> Held:
     now = time.monotonic()
     return Held(
         id=ready.id,
@@ -84,5 +90,4 @@ def _held(ready: Ready, megabytes: int | None) -> Held:
         process=ready.process.result(),
         began_ago=now - ready.began,
         idle_for=now - ready.ready,
-        megabytes=megabytes,
     )

@@ -159,7 +159,7 @@ class Standby:
         if ready is not None:
             bring_to_the_gate(ready)
             if ready.process.exception() is None:
-                self.notes.held([ready])
+                self.notes.stands_by(ready)
 
     def keep(self, ready: Ready) -> bool:
         """Let a process that has answered stay for the next turn of its session; False when it may not, and is still the caller's."""
@@ -216,15 +216,13 @@ class Standby:
         """End what has grown larger than a process that only waits may be, or no longer fits its bot; write down the rest."""
         with self._lock:
             staying = [ready for ready in self._ready.values() if ready.stays and ready.process.done()]
-        light = []
-        for ready in (ready for ready in staying if ready.process.exception() is None):
-            megabytes = processes.megabytes(ready.process.result())
+        weights = {
+            ready: processes.megabytes(ready.process.result()) for ready in staying if not ready.process.exception()
+        }
+        for ready, megabytes in weights.items():
             if megabytes > settings.FLEET_WARM_MEGABYTES:
                 self._drop(ready, f"it had grown to {megabytes:.0f} MB")
-            else:
-                self.notes.weights[ready.id] = round(megabytes)
-                light.append(ready)
-        if self.notes.held(light):
+        if self.notes.weigh({ready.id: round(megabytes) for ready, megabytes in weights.items()}):
             self._obey()
 
     def _obey(self) -> None:

@@ -127,7 +127,7 @@ GROUPS: tuple[Group, ...] = (
         "Run",
         (
             LOGINS,
-            Page("runner", "Runner", "Queues and workers: what runs, what waits, what is retried and what died."),
+            Page("runner", "Runner", "Workers, what runs and waits, and the processes kept ready.", "console:runner"),
             Page(
                 "services",
                 "Services",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from fleet.console.views import accounts, bots, chats, kill_switch, logins, shell
+from fleet.console.views import accounts, bots, chats, kill_switch, logins, runner, shell
 
 app_name = "console"
 
@@ -26,6 +26,9 @@ urlpatterns = [
     path("kill-switch/receipts/<int:order_id>/", kill_switch.stop_receipt, name="stop_receipt"),
     path("logins/", logins.login_list, name="logins"),
     path("logins/<int:breaker_id>/reset/", logins.reset_login, name="reset_login"),
+    path("runner/", runner.runner, name="runner"),
+    path("runner/workers/<uuid:worker_id>/", runner.drain_worker, name="drain_worker"),
+    path("runner/processes/<uuid:process_id>/end/", runner.end_process, name="end_process"),
     path("account/", accounts.account, name="account"),
     path("account/pairing-code/", accounts.pair, name="pair"),
     path("account/tokens/", accounts.make_token, name="make_token"),

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from celery import current_app
 from django.db import transaction
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 
 log = structlog.get_logger(__name__)
 

@@ -27,6 +27,7 @@ NOTES = {
     "budgets.renew": "a lease goes on",
     "execution.beat": "a sign of life, every few seconds",
     "execution.note_held": "what a worker has in memory; its end is told",
+    "execution.note_weights": "likewise",
     "execution.pass_on": "who hears of it first; nobody has it yet",
     "execution.note_gone": "a time that completes an ending which the journal has",
     "execution.record_events": "the events are an append-only record of their own",

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 PAGES = [
     "/fleet/", "/fleet/?q=zzz", "/fleet/ada/", "/fleet/nobody/", "/chat/", "/chat/{talk}/", "/chat/new/?bot=ada", "/kill-switch/",
     "/kill-switch/receipts/{order}/", "/account/", "/accounts/password/change/", "/accounts/logout/", "/productivity/", "/tasks/",
-    "/logins/", "/no-such-page/",
+    "/logins/", "/runner/", "/no-such-page/",
 ]  # fmt: skip
 SHUT_LOGIN = """
     INSERT INTO execution_breaker (provider, login, state, cause, sentence, opened_at, until, named, opening, failures)

@@ -8,6 +8,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from conversations.models import Conversation, Message
+from execution.models import HeldProcess, Worker
 from fleet.kernel.actors import Actor
 from governance import actions as governance_actions
 from governance.models import StopLine
@@ -24,6 +25,7 @@ COUNTS = {
     "/chat/{talk}/": SHELL + 7,
     "/kill-switch/": SHELL + 10,
     "/kill-switch/receipts/{order}/": SHELL + 6,
+    "/runner/": SHELL + 5,
     "/account/": SHELL + 2,
     "/productivity/": SHELL,
 }
@@ -38,6 +40,10 @@ def places(ada: Identity, people: dict[str, Person]) -> dict[str, int]:
     scenes.answer(turn)
     scenes.running(scenes.turn_of(scenes.say("Again")))
     order = governance_actions.stop(scope=KillScope.IDENTITY, scope_id="ada", mode=KillMode.DRAIN, reason="Test", by=BY)
+    worker = Worker.objects.first()
+    HeldProcess.objects.create(
+        worker=worker, identity=ada, session_id="s", began_at=worker.started_at, idle_since=worker.started_at
+    )
     return {"talk": turn.conversation_id, "order": order.pk}
 
 
@@ -48,6 +54,9 @@ def crowd(places: dict[str, int]) -> None:
     Conversation.objects.bulk_create(
         Conversation(account="web:ada", chat_id=f"c{n}", identity=bot, title=f"Talk {n}") for n, bot in enumerate(bots)
     )
+    worker = Worker.objects.first()
+    moments = {"began_at": worker.started_at, "idle_since": worker.started_at}
+    HeldProcess.objects.bulk_create(HeldProcess(worker=worker, identity=bot, session_id="s", **moments) for bot in bots)
     talk = Conversation.objects.get(pk=places["talk"])
     turn = talk.turns.order_by("pk").first()
     Message.objects.bulk_create(Message(conversation=talk, turn=turn, author="bot", text="Well.") for _ in range(100))

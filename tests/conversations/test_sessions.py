@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from conversations import actions
-from conversations.models import Delivery, Message, Session
+from conversations.models import Conversation, Delivery, Message, Session
 from execution.states import ExecutionState, OutcomeClass
 from tests.conversations.scenes import WORKER, answer, end, running, say, turn_of
 
@@ -98,4 +98,13 @@ def test_a_conversation_has_one_open_session_and_the_database_knows(eva):
     with pytest.raises(IntegrityError), transaction.atomic():
         Session.objects.create(
             conversation=session.conversation, provider="mock", provider_session_id="x", model="m", binding="b"
+        )
+
+
+def test_a_providers_session_belongs_to_one_conversation(eva) -> None:
+    known = turn_of(say("Hello")).session
+    other = Conversation.objects.create(account="web:ada", chat_id="c9", identity=known.conversation.identity)
+    with pytest.raises(IntegrityError, match="session_of_one_conversation"):
+        Session.objects.create(
+            conversation=other, provider="mock", provider_session_id=known.provider_session_id, model="m", binding="b"
         )

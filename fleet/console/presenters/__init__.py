@@ -14,6 +14,7 @@ from fleet.console.presenters.chats import (
 )
 from fleet.console.presenters.kill import KillBadge, KillView, OrderView, ReceiptLine, StopReceipt
 from fleet.console.presenters.logins import LoginRow
+from fleet.console.presenters.runner import LiveRow, ProcessRow, RunnerPage, WorkerRow
 
 __all__ = [
     "AccountPage",
@@ -27,9 +28,12 @@ __all__ = [
     "KillBadge",
     "KillView",
     "LoginRow",
+    "LiveRow",
     "OrderView",
+    "ProcessRow",
     "ReceiptLine",
     "ReceiptView",
+    "RunnerPage",
     "Skill",
     "Spend",
     "StopReceipt",
@@ -38,4 +42,5 @@ __all__ = [
     "ToolLine",
     "TranscriptItem",
     "TurnView",
+    "WorkerRow",
 ]

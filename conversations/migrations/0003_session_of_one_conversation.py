@@ -1,0 +1,16 @@
+"""A provider's session belongs to one conversation: whoever gets its id knows what was said in it."""
+
+from __future__ import annotations
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("conversations", "0002_latest_conversations_and_asked_deliveries")]
+
+    operations = [
+        migrations.AddConstraint(
+            model_name="session",
+            constraint=models.UniqueConstraint(fields=["provider_session_id"], name="session_of_one_conversation"),
+        ),
+    ]
