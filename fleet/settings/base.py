@@ -183,7 +183,8 @@ DATABASES: dict[str, Any] = {"default": env.db_url("DATABASE_URL", default="post
 DATABASES["default"]["ENGINE"] = "fleet.kernel.postgresql"
 DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     "min_size": 1,
-    "max_size": env.int("FLEET_DATABASE_POOL", default=24),
+    # A worker needs one connection for each slot, and its clocks need theirs.
+    "max_size": env.int("FLEET_DATABASE_POOL", default=max(24, FLEET_WORKER_SLOTS + 8)),
     "timeout": 10,
     # The pool waits twice as long after every failed attempt. Given up early and begun anew, an attempt is made every second.
     "reconnect_timeout": 1,

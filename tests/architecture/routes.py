@@ -21,6 +21,8 @@ _SAMPLES: dict[str, Any] = {
     "object_id": "999999",
     "content_type_id": 999999,
     "url": "nowhere",
+    "worker_id": "00000000-0000-4000-8000-000000000000",
+    "process_id": "00000000-0000-4000-8000-000000000000",
 }
 _NO_ROW = 999999
 

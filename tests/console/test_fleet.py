@@ -127,6 +127,7 @@ def test_the_page_of_a_bot_shows_who_it_is_and_what_it_may(operator: Client, tur
     assert "Read allow" in page
     assert "How was the quarter?" in page
     assert "30 per message" in page
+    assert "Between turns its process stays" in page
     assert operator.get("/fleet/nobody/").status_code == 404
 
 

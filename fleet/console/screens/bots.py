@@ -16,7 +16,7 @@ from conversations.states import TurnState
 from execution import queries as execution_queries
 from execution.models import Execution
 from execution.states import EXECUTION, ExecutionState
-from fleet.console import markdown
+from fleet.console import markdown, wording
 from fleet.console.presenters import BotName, BotPage, BotRow, Skill, Spend
 from fleet.console.screens.chats import conversation_row
 from fleet.console.statuses import Status
@@ -209,5 +209,7 @@ def _limits(bot: Identity) -> tuple[tuple[str, str], ...]:
         ("Tool calls", f"{bot.max_tool_calls} per message"),
         ("Memory", f"{bot.max_megabytes} MB per message" if bot.max_megabytes else "no limit"),
         ("At once", f"{bot.concurrency} conversations"),
+        ("Between turns", "its process stays" if bot.warm else "its process ends"),
+        ("Ready for first turns", wording.count(bot.prewarmed, "process", "processes") if bot.prewarmed else "none"),
         ("Time zone", bot.timezone),
     )
