@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
@@ -12,7 +13,10 @@ log = structlog.get_logger(__name__)
 
 
 class Ticker:
-    """Calls `work` every `seconds`, and at once when woken. An error is logged and the next tick comes all the same."""
+    """Calls `work` every `seconds`, however long it takes, and at once when woken.
+
+    An error is logged and the next tick comes all the same; work that takes too long is given a pause of its own.
+    """
 
     def __init__(self, name: str, work: Callable[[], None], *, seconds: float) -> None:
         self._name, self._work, self._seconds = name, work, seconds
@@ -37,10 +41,12 @@ class Ticker:
     def _run(self) -> None:
         while not self._ended.is_set():
             self._wake.clear()
+            began = time.monotonic()
             try:
                 self._work()
             except Exception as error:
                 connection.close()
                 log.warning("execution.tick_failed", tick=self._name, error=str(error).splitlines()[:1])
-            self._wake.wait(self._seconds)
+            took = time.monotonic() - began
+            self._wake.wait(max(self._seconds - took, self._seconds / 5))
         connection.close()

@@ -410,16 +410,16 @@ class TestClaude:
 class TestAnotherTurn:
     """A process that has answered takes the next turn of its session, as if it were a new one."""
 
-    @pytest.fixture
-    def cast(self, claude: ClaudeCast) -> ClaudeCast:
-        return claude
+    @pytest.fixture(params=CLIS)
+    def cast(self, request) -> CliCast:
+        return request.getfixturevalue(request.param)
 
     def follow(self, run: Run, *said: str, judge: Judge = allow) -> list[ProviderEvent]:
         """Run the next turn, which waits at the gate already."""
         run.release(texts(*said), judge=judge)
         return [event for event in run.events(timeout=0.5) if event is not None]
 
-    def test_it_remembers_and_is_the_same_process(self, open_run: Open, cast: ClaudeCast) -> None:
+    def test_it_remembers_and_is_the_same_process(self, open_run: Open, cast: CliCast) -> None:
         first = open_run()
         facts = first.prepare()
         session = self.follow(first, "My name is Eva.")[-1].session_id
@@ -428,13 +428,15 @@ class TestAnotherTurn:
         third = second.again()
         assert self.follow(third, "And now?")[-1].outcome == OutcomeClass.OK
         assert (events[-1].outcome, events[-1].session_id) == (OutcomeClass.OK, session)
-        assert [message["role"] for message in cast.model.requests[-1].messages] == ["user", "assistant"] * 2 + ["user"]
+        heard = cast.model.requests[-1].messages
+        assert [message["role"] for message in heard].count("assistant") == 2
+        assert "My name is Eva." in str(heard)
         assert len(only(events, Started)) == 1
         assert processes.is_alive(facts.pid, facts.started_at)
         third.close()
         assert not processes.is_alive(facts.pid, facts.started_at)
 
-    def test_each_turn_counts_its_own_tokens(self, open_run: Open, cast: ClaudeCast) -> None:
+    def test_each_turn_counts_its_own_tokens(self, open_run: Open, cast: CliCast) -> None:
         first = open_run()
         counted = [events_of(first, cast.answer)]
         run = first
@@ -445,14 +447,14 @@ class TestAnotherTurn:
         assert [[usage.output for usage in turn.values()] for turn in spent] == [[20], [20], [20]]
         assert len({message for turn in spent for message in turn}) == 3
 
-    def test_the_judge_is_the_one_of_the_turn(self, open_run: Open, cast: ClaudeCast) -> None:
+    def test_the_judge_is_the_one_of_the_turn(self, open_run: Open, cast: CliCast) -> None:
         first = open_run()
         events_of(first, "Hello")
         events = self.follow(first.again(), cast.tool, judge=lambda _: Verdict(False, "Not on a Sunday."))
         (finished,) = only(events, ToolFinished)
         assert (finished.ok, "Not on a Sunday." in finished.summary) == (False, True)
 
-    def test_it_can_be_interrupted_and_then_leaves(self, open_run: Open, cast: ClaudeCast) -> None:
+    def test_it_can_be_interrupted_and_then_leaves(self, open_run: Open, cast: CliCast) -> None:
         first = open_run()
         events_of(first, "Hello")
         second = first.again()
@@ -465,12 +467,12 @@ class TestAnotherTurn:
         assert events[-1].outcome == OutcomeClass.STOPPED
         assert second.again() is None
 
-    def test_after_a_failure_it_leaves(self, open_run: Open, cast: ClaudeCast) -> None:
+    def test_after_a_failure_it_leaves(self, open_run: Open, cast: CliCast) -> None:
         run = open_run()
         events_of(run, cast.overload)
         assert run.again() is None
 
-    def test_a_process_that_was_killed_meanwhile_is_not_there(self, open_run: Open, cast: ClaudeCast) -> None:
+    def test_a_process_that_was_killed_meanwhile_is_not_there(self, open_run: Open, cast: CliCast) -> None:
         first = open_run()
         events_of(first, "Hello")
         second = first.again()
@@ -479,7 +481,7 @@ class TestAnotherTurn:
         assert not second.is_there()
         assert first.again() is None
 
-    def test_the_limit_of_steps_is_each_turns_own(self, open_run: Open, cast: ClaudeCast) -> None:
+    def test_the_limit_of_steps_is_each_turns_own(self, open_run: Open, cast: CliCast) -> None:
         run = open_run(max_turns=2)
         outcomes = [events_of(run, cast.tool)[-1].outcome]
         for _ in range(2):

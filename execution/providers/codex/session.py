@@ -1,4 +1,4 @@
-"""One Codex turn: the app-server waits behind the shim with its thread open, and gets its prompt when the gate opens.
+"""The turns of one Codex: the app-server waits behind the shim with its thread open, and gets each prompt when its gate opens.
 
 The protocol lives on an event loop of its own thread; the worker's thread talks to it through futures and a queue.
 """
@@ -59,7 +59,9 @@ class Broken(Exception):
 
 
 class CodexRun:
-    """One turn with the CLI. `prepare`, `release` and `events` belong to the worker's thread; the rest to any."""
+    """A turn with the CLI, and after a good answer the next one. `prepare`, `release`, `events` and `again` belong to the worker's
+    thread; the rest to any.
+    """
 
     def __init__(self, prompt: Prompt, *, nursery: Nursery) -> None:
         self._prompt, self._nursery = prompt, nursery
@@ -72,11 +74,14 @@ class CodexRun:
         self._turn: Future[str] = Future()
         self._events: queue.SimpleQueue[ProviderEvent | None] = queue.SimpleQueue()
         self._life: Future[None] | None = None
+        self._more: Future[bool] = Future()  # whether there will be another turn
+        self._end_of_turn: Finished | None = None
         self._over = False
         self._pipes = Pipes()
         self._peer = Peer(self._pipes)
         self._thread = Thread("")
         self._translator: Translator
+        self._started: Started
 
     # --- Before the gate -------------------------------------------------------------------------------------------------
 
@@ -114,6 +119,7 @@ class CodexRun:
 
     def release(self, texts: tuple[UserText, ...], *, judge: Judge) -> None:
         """Hand over the prompt."""
+        self._over = False
         self._given.set_result((texts, judge))
 
     def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
@@ -148,6 +154,10 @@ class CodexRun:
 
     def close(self) -> None:
         """Wait for the CLI to leave by itself after its result, kill it otherwise, and let go of everything."""
+        with self._lock:
+            if not self._more.done():
+                self._more.set_result(False)
+        self._given.cancel()
         if self._shim is not None:
             self._let_go_of(self._shim)
 
@@ -155,8 +165,20 @@ class CodexRun:
         """Return whether the CLI could still take a prompt."""
         return not self._killed and (self._shim is None or self._shim.alive)
 
-    def again(self) -> None:
-        """Each turn has a process of its own: resuming a thread takes a third of a second."""
+    def again(self) -> CodexRun | None:
+        """Return this run, ready for the session's next turn on the same thread; None after an end that leaves doubt."""
+        good = self._end_of_turn is not None and self._end_of_turn.outcome == OutcomeClass.OK
+        if not good or not self.is_there() or self._more.done():
+            return None
+        self._prompt, self._end_of_turn = self._prompt.next(), None
+        self._given, self._turn, self._events = Future(), Future(), queue.SimpleQueue()
+        self._translator = self._translate(Counting(self._translator.counting.used))
+        self._events.put(self._started)
+        with self._lock:
+            more, self._more = self._more, Future()
+            if not more.done():
+                more.set_result(True)
+        return self
 
     def _let_go_of(self, shim: Shim) -> None:
         if not (self._over and shim.wait_gone(EXIT_SECONDS)):
@@ -175,15 +197,22 @@ class CodexRun:
             self._peer.start()
             await self._open()
             self._ready.set_result(None)
-            texts, judge = await asyncio.wrap_future(self._given)
-            await self._begin(texts)
-            await self._report(Approvals(self._peer, self._translator, judge, explain=self._steer))
+            while await self._turn_over():
+                pass
         except Exception as error:
             self._end(await self._explain(error))
         finally:
             self._events.put(None)
             await self._pipes.end_input()
             await self._peer.stop()
+
+    async def _turn_over(self) -> bool:
+        """Take one turn to its end; return whether another one comes."""
+        more = self._more
+        texts, judge = await asyncio.wrap_future(self._given)
+        await self._begin(texts)
+        finished = await self._report(Approvals(self._peer, self._translator, judge, explain=self._steer))
+        return finished == OutcomeClass.OK and await asyncio.wrap_future(more)
 
     async def _open(self) -> None:
         """Open the session's thread; which one it is will be remembered when the turn begins."""
@@ -193,10 +222,15 @@ class CodexRun:
             self._events.put(Notice(_LOST_SESSION))
         opened = await shake_hands(self._peer, self._prompt, known=known)
         self._thread = opened.thread
-        self._translator = Translator(
-            Counting(opened.thread.used), session_id=session_id, model=opened.model, max_steps=self._prompt.max_turns
+        self._started = Started(session_id, opened.version, opened.model)
+        self._translator = self._translate(Counting(opened.thread.used))
+        self._events.put(self._started)
+
+    def _translate(self, counting: Counting) -> Translator:
+        started = self._started
+        return Translator(
+            counting, session_id=started.session_id, model=started.model, max_steps=self._prompt.max_turns
         )
-        self._events.put(Started(session_id, opened.version, opened.model))
 
     async def _begin(self, texts: tuple[UserText, ...]) -> None:
         """Hand over all messages as one: sent apart, the second would be another turn."""
@@ -213,7 +247,7 @@ class CodexRun:
         started = await self._peer.request("turn/start", turn)
         self._turn.set_result(str(started["turn"]["id"]))
 
-    async def _report(self, approvals: Approvals) -> None:
+    async def _report(self, approvals: Approvals) -> OutcomeClass:
         async for incoming in self._peer.incoming():
             if incoming.id is not None:
                 approvals.ask(incoming)
@@ -221,12 +255,14 @@ class CodexRun:
             used = dict(self._translator.counting.used)
             for event in self._translator.take(incoming):
                 approvals.check(event)
-                self._over = isinstance(event, Finished)
+                if isinstance(event, Finished):
+                    self._end_of_turn, self._over = event, True
                 self._events.put(event)
-                if self._over:
-                    return
+                if isinstance(event, Finished):
+                    return event.outcome
             if self._translator.counting.used != used:
                 await self._used_more()
+        raise Ended
 
     async def _used_more(self) -> None:
         self._thread = Thread(self._thread.id, self._translator.counting.used)
