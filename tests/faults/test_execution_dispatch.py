@@ -113,6 +113,9 @@ def test_a_holder_with_nothing_free_is_not_waited_for(workers, session, model_em
     model_emulator.hold("think", "Once upon a time there was a bot.", after_events=2)
     while Execution.objects.filter(owner=first.owner, state=ExecutionState.RUNNING).count() < 2:
         until(running, Session(made.BotFactory()).ask("think"))
+    for row in Execution.objects.filter(state=ExecutionState.RUNNING).exclude(owner=first.owner):
+        actions.request_stop(execution_id=row.pk, reason="make room", by=BY)
+        until(ended, row)
     assert session.answered().owner_id != first.owner_id
 
 
@@ -153,3 +156,16 @@ def test_without_redis_the_turn_is_found_all_the_same(workers, session, valkey) 
     finally:
         valkey.start()
         queue._silent_until = 0.0
+
+
+def test_a_first_turn_runs_in_a_process_that_was_started_ahead_where_that_is(workers) -> None:
+    bot = made.BotFactory(prewarmed=1)
+    Session(bot).answered()
+    ahead = eventually(lambda: HeldProcess.objects.filter(identity=bot, turns=0).first(), "one to be started")
+    model = Execution.objects.get().model
+    taken = actions.adopt_prewarmed(identity=bot, provider="claude", model=model, conversation_id=9, by=BY)
+    session = Session(bot)
+    session.id = taken
+    first = session.answered()
+    assert (first.pid, first.owner_id) == (ahead.pid, ahead.worker_id)
+    assert session.answered().pid == first.pid
