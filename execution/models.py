@@ -39,8 +39,8 @@ class Worker(models.Model):
     beat_at = models.DateTimeField(db_default=Now())
     stopped_at = models.DateTimeField(null=True, blank=True)
     draining_at = models.DateTimeField(null=True, blank=True, help_text="takes nothing new since; empty: takes work")
-    listens = models.BooleanField(default=False, help_text="reads hints that are meant for it alone")
-    version = models.CharField(max_length=40, blank=True)
+    listens = models.BooleanField(default=False, db_default=False, help_text="reads hints that are meant for it alone")
+    version = models.CharField(max_length=40, blank=True, db_default="")
 
     class Meta:
         indexes = [models.Index(fields=["beat_at"], condition=Q(stopped_at=None), name="worker_alive")]

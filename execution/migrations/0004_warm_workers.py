@@ -48,12 +48,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='worker',
             name='listens',
-            field=models.BooleanField(default=False, help_text='reads hints that are meant for it alone'),
+            field=models.BooleanField(db_default=False, default=False, help_text='reads hints that are meant for it alone'),
         ),
         migrations.AddField(
             model_name='worker',
             name='version',
-            field=models.CharField(blank=True, max_length=40),
+            field=models.CharField(blank=True, db_default='', max_length=40),
         ),
         migrations.AddIndex(
             model_name='execution',

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("conversations", "0002_latest_conversations_and_asked_deliveries")]
+    dependencies = [("conversations", "0003_parked_turns")]
 
     operations = [
         migrations.AddConstraint(
