@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from django import forms
@@ -13,6 +14,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from fleet.kernel import journal
 from fleet.kernel.actors import Actor
@@ -23,6 +25,7 @@ from identities.models import (
     AccessToken,
     ChatAccount,
     Identity,
+    McpServer,
     PairingAttempt,
     PairingCode,
     Person,
@@ -142,13 +145,95 @@ class PersonAdmin(MatrixAdmin):
 
 @admin.register(Identity)
 class IdentityAdmin(MatrixAdmin):
-    """Bots. Their state moves by its steps only."""
+    """Bots. Their state moves by its steps only, and a sandbox is waived by its action, which asks for a reason."""
 
     list_display = ("slug", "name", "title", "department", "state", "model", "owner")
-    list_filter = ("state", "department")
+    list_filter = ("state", "department", "network")
     list_select_related = ("owner",)
     search_fields = ("slug", "name", "title")
     readonly_fields = ("state", "created_at")
+
+    def save_model(self, request: HttpRequest, obj: Model, form: forms.Form, change: bool) -> None:
+        """Save, and waive or restore the sandbox through its action."""
+        assert isinstance(obj, Identity)  # noqa: S101 - what this admin is registered for
+        because, obj.sandbox_waiver = obj.sandbox_waiver, form.initial.get("sandbox_waiver", "")
+        super().save_model(request, obj, form, change)
+        if "sandbox_waiver" not in form.changed_data:
+            return
+        if because.strip():
+            actions.waive_sandbox(identity=obj, because=because, by=_actor(request))
+        else:
+            actions.restore_sandbox(identity=obj, by=_actor(request))
+
+
+class McpServerForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
+    """Command as one line, secrets as lines that are written and never shown."""
+
+    command = forms.CharField(
+        required=False,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="as in a shell, for a program: npx -y some-server --flag",
+    )
+    secrets = forms.CharField(
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"}),
+        help_text="NAME=value, one a line: variables of the program, or headers. Empty: what is stored stays.",
+    )
+
+    class Meta:
+        model = McpServer
+        fields = ("identity", "name", "transport", "command", "url", "settings")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["command"] = shlex.join(self.instance.command or [])
+        if self.instance.pk:
+            self.fields["identity"].disabled = self.fields["name"].disabled = True
+
+    def clean_command(self) -> list[str]:
+        """Return the words of the command."""
+        try:
+            return shlex.split(self.cleaned_data["command"])
+        except ValueError as error:
+            raise forms.ValidationError(f"This is no command: {error}.") from error
+
+    def clean_secrets(self) -> dict[str, str] | None:
+        """Return the secrets by name; None when none were entered."""
+        lines = [line for line in self.cleaned_data["secrets"].splitlines() if line.strip()]
+        if not all(name.strip() and value for name, _, value in (line.partition("=") for line in lines)):
+            raise forms.ValidationError("Write every secret as NAME=value, one a line.")
+        return {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)} or None
+
+
+@admin.register(McpServer)
+class McpServerAdmin(MatrixAdmin):
+    """MCP servers of bots. Their secrets go in and never come out."""
+
+    form = McpServerForm
+    list_display = ("identity", "name", "transport", "secret_names")
+    list_filter = ("transport",)
+    list_select_related = ("identity",)
+    readonly_fields = ("secret_names",)
+
+    def save_model(self, request: HttpRequest, obj: Model, form: forms.Form, change: bool) -> None:
+        """Connect it through the action, which seals the secrets."""
+        assert isinstance(obj, McpServer)  # noqa: S101 - what this admin is registered for
+        stored = actions.connect_server(
+            identity=obj.identity,
+            name=obj.name,
+            transport=obj.transport,
+            command=obj.command,
+            url=obj.url,
+            settings=obj.settings,
+            secrets=form.cleaned_data["secrets"],
+            by=_actor(request),
+        )
+        obj.pk = stored.pk
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        """Remove it through the action."""
+        assert isinstance(obj, McpServer)  # noqa: S101 - likewise
+        actions.remove_server(server=obj, by=_actor(request))
 
 
 @admin.register(TextVersion)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any, ClassVar
 
 import pgtrigger
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.postgres.fields import ArrayField
-from django.core.validators import MinValueValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.crypto import salted_hmac
 
+from fleet.kernel import secrets
 from fleet.kernel.transitions import steps_trigger
 from identities.permissions import MATRIX, Permission, Role
-from identities.states import IDENTITY, Effort, IdentityState, TextKind, ToolDecision
+from identities.ports import Connection
+from identities.states import IDENTITY, Effort, IdentityState, NetworkPolicy, TextKind, ToolDecision, Transport
 
 # Slugs and skill names become folders, so the database itself keeps them to letters, digits and dashes.
 FOLDER_NAME = r"^[a-z0-9][a-z0-9-]*$"
+# A host as an allowlist names it: `api.example.com`, `*.example.com`, `10.0.0.5:8443`, `[fd00::1]`.
+HOST = r"^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?\Z|^\[[0-9a-f:]+\](:[0-9]{1,5})?\Z"
+_SERVER_PLACE = {"table": "identities_mcpserver", "column": "secrets_sealed"}
 
 # The lock makes two moves that would close a ring only together pass one after the other.
 NO_RING_OF_MANAGERS = """
@@ -134,6 +140,15 @@ class Identity(models.Model):
         help_text="processes kept ready for first turns, in each worker that it is busy in (some 280 MB each)",
     )
     timezone = models.CharField(max_length=64, default="UTC")
+    network = models.CharField(max_length=10, choices=NetworkPolicy.choices, default=NetworkPolicy.PROVIDER)
+    allowed_hosts = ArrayField(
+        models.CharField(max_length=255, validators=[RegexValidator(HOST, "Write a host as api.example.com[:port].")]),
+        default=list,
+        blank=True,
+        help_text="for the network policy “allowlist”: api.example.com, *.example.com, 10.0.0.5:8443",
+    )
+    sandbox_waiver = models.TextField(blank=True, help_text="why its CLI may run without a sandbox; empty: it may not")
+    mcp_version = models.PositiveIntegerField(default=0, editable=False, help_text="rises with its MCP servers")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -143,6 +158,7 @@ class Identity(models.Model):
             models.CheckConstraint(condition=Q(slug__regex=FOLDER_NAME), name="identity_slug_is_a_folder_name"),
             models.CheckConstraint(condition=~Q(manager=F("id")), name="identity_not_its_own_manager"),
             models.CheckConstraint(condition=Q(concurrency__gte=1), name="identity_concurrency_positive"),
+            models.CheckConstraint(condition=Q(network__in=NetworkPolicy.values), name="identity_has_known_network"),
         ]
         triggers = [
             steps_trigger(IDENTITY),
@@ -218,6 +234,58 @@ class ToolGrant(models.Model):
 
     def __str__(self) -> str:
         return f"{self.decision} {self.pattern}"
+
+
+class McpServer(models.Model):
+    """Tools from outside for one bot: a program or an address. Its secrets are variables of the program, or headers."""
+
+    identity = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="mcp_servers")
+    name = models.CharField(max_length=40, help_text="part of its tools' names, as crm is in mcp__crm__find")
+    transport = models.CharField(max_length=6, choices=Transport.choices)
+    command = ArrayField(models.CharField(max_length=500), default=list, blank=True)
+    url = models.URLField(max_length=500, blank=True)
+    settings = models.JSONField(default=dict, blank=True, help_text="variables or headers that are no secret")
+    secret_names = ArrayField(models.CharField(max_length=80), default=list, blank=True)
+    secrets_sealed = models.BinaryField(null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = "MCP server"
+        constraints = [
+            models.UniqueConstraint(fields=["identity", "name"], name="one_mcp_server_per_name"),
+            models.CheckConstraint(condition=Q(name__regex=FOLDER_NAME), name="mcp_server_name_is_plain"),
+            models.CheckConstraint(
+                condition=Q(transport=Transport.STDIO, url="", command__len__gte=1)
+                | (Q(transport__in=[Transport.HTTP, Transport.SSE], command__len=0) & ~Q(url="")),
+                name="mcp_server_is_program_or_address",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.identity.slug}: {self.name}"
+
+    @property
+    def place(self) -> str:
+        """Return what its secrets are sealed for."""
+        return f"{self.identity.slug}/{self.name}"
+
+    def keep_secrets(self, values: dict[str, str]) -> None:
+        """Seal these values in place of those it has; the caller saves."""
+        self.secret_names = sorted(values)
+        self.secrets_sealed = secrets.seal(json.dumps(values), row=self.place, **_SERVER_PLACE) if values else None
+
+    def connection(self) -> Connection:
+        """Return it as a provider takes it, its secrets still sealed."""
+        sealed = bytes(self.secrets_sealed or b"")
+        return Connection(
+            name=self.name,
+            transport=str(self.transport),
+            command=tuple(self.command),
+            url=self.url,
+            settings=tuple(sorted((str(name), str(text)) for name, text in self.settings.items())),
+            secret_names=tuple(self.secret_names),
+            sealed=sealed,
+            place=tuple({**_SERVER_PLACE, "row": self.place}.items()),
+        )
 
 
 class ChatAccount(models.Model):

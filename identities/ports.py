@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from fleet.kernel import masking, secrets
+from fleet.kernel.exceptions import Invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +36,30 @@ class CompiledWorkspace:
     digest: str
     versions: dict[str, str]
     tools: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An MCP server as a provider takes it. Two are equal when nothing changed, their secrets included, which stay sealed."""
+
+    name: str
+    transport: str
+    command: tuple[str, ...] = ()
+    url: str = ""
+    settings: tuple[tuple[str, str], ...] = ()
+    secret_names: tuple[str, ...] = ()
+    sealed: bytes = field(default=b"", repr=False)
+    place: tuple[tuple[str, str], ...] = ()
+
+    def secrets(self) -> dict[str, str]:
+        """Return its secrets by name. Raises Invalid for one that has no value yet, SecretUnreadable for another key's."""
+        values: dict[str, str] = json.loads(secrets.unseal(self.sealed, **dict(self.place))) if self.sealed else {}
+        missing = sorted(set(self.secret_names) - values.keys())
+        if missing:
+            raise Invalid(
+                f"The MCP server {self.name!r} has no value for {', '.join(missing)}.",
+                next_step="An administrator enters it in the admin pages (MCP servers).",
+            )
+        for value in values.values():
+            masking.register(value)
+        return values

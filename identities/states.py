@@ -47,6 +47,23 @@ class ToolDecision(TextChoices):
     DENY = "deny"
 
 
+class NetworkPolicy(TextChoices):
+    """Whom a bot's CLI and its tools reach on the network."""
+
+    NONE = "none", "Nobody, not even a provider (mock only)"
+    PROVIDER = "provider", "Its provider only"
+    ALLOWLIST = "allowlist", "Its provider and the listed hosts"
+    OPEN = "open", "Everybody, as this machine does"
+
+
+class Transport(TextChoices):
+    """How an MCP server is spoken to."""
+
+    STDIO = "stdio", "A program that is started"
+    HTTP = "http", "An address (streamable HTTP)"
+    SSE = "sse", "An address (server-sent events)"
+
+
 class Effort(TextChoices):
     """How hard a provider should think."""
 

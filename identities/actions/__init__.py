@@ -1,5 +1,6 @@
 """The verbs of identities: people and their proofs, bots and their texts, the workspace, and the fleet as one file."""
 
+from identities.actions.bindings import connect_server, remove_server, restore_sandbox, waive_sandbox
 from identities.actions.bots import activate, create_identity, pause, resume, retire, set_grants, update_identity
 from identities.actions.declared import apply_fleet, read_declaration, seed_fleet, write_declaration
 from identities.actions.pairing import issue_pairing_code, pair, unpair
@@ -20,6 +21,7 @@ __all__ = [
     "activate",
     "apply_fleet",
     "compile_workspace",
+    "connect_server",
     "create_identity",
     "create_person",
     "drop_text",
@@ -32,6 +34,8 @@ __all__ = [
     "pause",
     "publish_text",
     "read_declaration",
+    "remove_server",
+    "restore_sandbox",
     "resume",
     "retire",
     "revert_text",
@@ -43,5 +47,6 @@ __all__ = [
     "unpair",
     "update_identity",
     "use_sign_in_link",
+    "waive_sandbox",
     "write_declaration",
 ]

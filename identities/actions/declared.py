@@ -11,11 +11,11 @@ from django.db import transaction
 
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Invalid, StateConflict
-from identities.actions import bots, people, texts
-from identities.models import Identity, Person
+from identities.actions import bindings, bots, people, texts
+from identities.models import Identity, McpServer, Person
 from identities.queries import get_person
-from identities.queries.declared import BotDeclaration, Change, declared_fleet, differences
-from identities.states import IDENTITY, IdentityState, TextKind
+from identities.queries.declared import BotDeclaration, Change, ServerDeclaration, declared_fleet, differences
+from identities.states import IDENTITY, IdentityState, TextKind, Transport
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample" / "fleet.yaml"
 VERSION = 1
@@ -28,7 +28,8 @@ _LIMITS = {
     "prewarmed": "prewarmed",
 }
 _TEXTS = ("slug", "name", "title", "department", "manager", "owner", "state", "model", "effort", "timezone", "soul")
-_KEYS = {*_TEXTS, "providers", "warm", "limits", "skills", "tools"}
+_KEYS = {*_TEXTS, "providers", "warm", "limits", "skills", "tools", "network", "allowed_hosts", "mcp_servers"}
+_SERVER_KEYS = {"command", "url", "transport", "settings", "secrets"}
 
 
 def read_declaration(text: str) -> list[BotDeclaration]:
@@ -70,7 +71,39 @@ def _read_bot(entry: Any) -> BotDeclaration:
     values["soul"] = _wording(entry.get("soul"))
     values["skills"] = {str(name): _wording(text) for name, text in sorted(skills.items())}
     values["tools"] = {str(name): str(decision) for name, decision in sorted(tools.items())}
-    return BotDeclaration(**values)
+    return BotDeclaration(**values, **_read_bindings(slug, entry))
+
+
+def _read_bindings(slug: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return whom it reaches and its MCP servers, as far as the file says something about them."""
+    found: dict[str, Any] = {}
+    if entry.get("network") is not None:
+        found["network"] = str(entry["network"])
+    for key, kind in (("allowed_hosts", list), ("mcp_servers", dict)):
+        if entry.get(key) is not None and not isinstance(entry[key], kind):
+            raise _invalid(f"Bot {slug}", "`allowed_hosts` is a list of hosts, `mcp_servers` a mapping by name.")
+    if entry.get("allowed_hosts") is not None:
+        found["allowed_hosts"] = tuple(str(host) for host in entry["allowed_hosts"])
+    if entry.get("mcp_servers") is not None:
+        found["mcp_servers"] = {str(name): _read_server(slug, told) for name, told in entry["mcp_servers"].items()}
+    return found
+
+
+def _read_server(slug: str, told: Any) -> ServerDeclaration:
+    """Return an MCP server; the file names its secrets and never holds them."""
+    if not isinstance(told, dict) or told.keys() - _SERVER_KEYS:
+        raise _invalid(f"Bot {slug}", f"An MCP server has {', '.join(sorted(_SERVER_KEYS))}.")
+    command, secrets, settings = (told.get(key) or () for key in ("command", "secrets", "settings"))
+    if isinstance(command, str) or isinstance(secrets, str | dict) or (settings and not isinstance(settings, dict)):
+        raise _invalid(f"Bot {slug}", "An MCP server's `command` and `secrets` are lists, its `settings` a mapping.")
+    url = str(told.get("url") or "")
+    return ServerDeclaration(
+        transport=str(told.get("transport") or (Transport.HTTP if url else Transport.STDIO)),
+        command=tuple(str(part) for part in command),
+        url=url,
+        settings=tuple(sorted((str(name), str(text)) for name, text in dict(settings).items())),
+        secrets=tuple(sorted(str(name) for name in secrets)),
+    )
 
 
 def _number(slug: str, key: str, value: Any) -> int:
@@ -116,9 +149,22 @@ def _entry(bot: BotDeclaration) -> dict[str, Any]:
     values: dict[str, Any] = {key: getattr(bot, key) for key in _TEXTS if key != "soul"}
     values["providers"] = list(bot.providers)
     values["limits"] = {key: getattr(bot, name) for key, name in _LIMITS.items()}
-    values |= {"tools": bot.tools, "soul": bot.soul, "skills": bot.skills}
-    said = {key: value for key, value in values.items() if value}
-    return said if bot.warm else {**said, "warm": False}
+    values |= {"tools": bot.tools, "network": bot.network}
+    values = {key: value for key, value in values.items() if value}
+    if not bot.warm:
+        values["warm"] = False
+    # Said also when there are none: left out, it would mean that those that are there stay.
+    if bot.allowed_hosts is not None:
+        values["allowed_hosts"] = list(bot.allowed_hosts)
+    if bot.mcp_servers is not None:
+        values["mcp_servers"] = {name: _server_entry(server) for name, server in bot.mcp_servers.items()}
+    return values | {key: value for key, value in (("soul", bot.soul), ("skills", bot.skills)) if value}
+
+
+def _server_entry(server: ServerDeclaration) -> dict[str, Any]:
+    told: dict[str, Any] = {"transport": server.transport, "command": list(server.command), "url": server.url}
+    told |= {"settings": dict(server.settings), "secrets": list(server.secrets)}
+    return {key: value for key, value in told.items() if value}
 
 
 @transaction.atomic
@@ -156,6 +202,8 @@ def _apply_bot(rows: dict[str, Identity], bot: BotDeclaration, changed: set[str]
         texts.drop_text(identity=row, kind=TextKind.SOUL, name=texts.SOUL_NAME, by=by)
     for name in sorted(field.partition("/")[2] for field in changed if field.startswith("skill/")):
         _apply_skill(row, name, bot.skills.get(name), by)
+    for name in sorted(field.partition("/")[2] for field in changed if field.startswith("mcp_servers/")):
+        _apply_server(row, name, (bot.mcp_servers or {}).get(name), by)
     if any(field.startswith("tool/") for field in changed):
         bots.set_grants(identity=row, grants=bot.tools, by=by)
     if row.state != bot.state:
@@ -171,6 +219,10 @@ def _fields(rows: dict[str, Identity], bot: BotDeclaration) -> dict[str, Any]:
     fields["manager"] = rows[bot.manager] if bot.manager else None
     if bot.owner is not None:
         fields["owner"] = get_person(bot.owner)
+    if bot.network is not None:
+        fields["network"] = bot.network
+    if bot.allowed_hosts is not None:
+        fields["allowed_hosts"] = list(bot.allowed_hosts)
     return fields
 
 
@@ -179,6 +231,22 @@ def _apply_skill(row: Identity, name: str, content: str | None, by: Actor) -> No
         texts.drop_text(identity=row, kind=TextKind.SKILL, name=name, by=by)
     else:
         texts.publish_text(identity=row, kind=TextKind.SKILL, name=name, content=content, by=by)
+
+
+def _apply_server(row: Identity, name: str, wanted: ServerDeclaration | None, by: Actor) -> None:
+    if wanted is None:
+        bindings.remove_server(server=McpServer.objects.select_related("identity").get(identity=row, name=name), by=by)
+        return
+    bindings.connect_server(
+        identity=row,
+        name=name,
+        transport=wanted.transport,
+        command=wanted.command,
+        url=wanted.url,
+        settings=dict(wanted.settings),
+        secret_names=wanted.secrets,
+        by=by,
+    )
 
 
 _STEPS: dict[tuple[str, str], tuple[Callable[..., Identity], ...]] = {

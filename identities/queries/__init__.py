@@ -1,5 +1,6 @@
 """Reads of people and bots; no side effects."""
 
+from identities.queries.bindings import connections, unsandboxed
 from identities.queries.bots import compiled, find_identity, get_identity, identities
 from identities.queries.declared import declared_fleet
 from identities.queries.people import (
@@ -13,6 +14,7 @@ from identities.queries.people import (
 
 __all__ = [
     "compiled",
+    "connections",
     "declared_fleet",
     "find_access_token",
     "find_identity",
@@ -23,4 +25,5 @@ __all__ = [
     "get_person",
     "identities",
     "pending_codes",
+    "unsandboxed",
 ]

@@ -6,13 +6,32 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 
-from identities.models import Identity, TextPointer, ToolGrant
+from identities.models import Identity, McpServer, TextPointer, ToolGrant
 from identities.states import IdentityState, TextKind
+
+_OPTIONAL = ("owner", "network", "allowed_hosts", "mcp_servers")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerDeclaration:
+    """An MCP server of a bot. `secrets` are names; their values are never in a file."""
+
+    transport: str
+    command: tuple[str, ...] = ()
+    url: str = ""
+    settings: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        settings = " ".join(f"{name}={text}" for name, text in self.settings)
+        needs = f"needs {', '.join(self.secrets)}" if self.secrets else ""
+        parts = (self.transport, self.url or " ".join(self.command), settings, needs)
+        return " ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, slots=True)
 class BotDeclaration:
-    """One bot of `fleet.yaml`. `owner` None leaves the owner as it is; every other field left out means its default."""
+    """One bot of `fleet.yaml`. None leaves a thing as it is (a new bot gets its default); other fields left out mean their default."""
 
     slug: str
     name: str
@@ -35,14 +54,19 @@ class BotDeclaration:
     soul: str = ""
     skills: dict[str, str] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
+    network: str | None = None
+    allowed_hosts: tuple[str, ...] | None = None
+    mcp_servers: dict[str, ServerDeclaration] | None = None
 
     def facts(self) -> dict[str, str]:
         """Return everything it says as flat texts, without what is empty: `model`, `skill/brief`, `tool/Read` …"""
         flat = {f"skill/{name}": text for name, text in self.skills.items()}
         flat |= {f"tool/{name}": decision for name, decision in self.tools.items()}
+        flat |= {f"mcp_servers/{name}": str(server) for name, server in (self.mcp_servers or {}).items()}
         flat["providers"] = ", ".join(self.providers)
+        flat["allowed_hosts"] = ", ".join(self.allowed_hosts or ())
         for item in fields(self):
-            if item.name not in ("slug", "skills", "tools", "providers"):
+            if item.name not in ("slug", "skills", "tools", "providers", "allowed_hosts", "mcp_servers"):
                 flat[item.name] = "" if getattr(self, item.name) is None else str(getattr(self, item.name))
         return {name: text for name, text in flat.items() if text}
 
@@ -58,7 +82,7 @@ class Change:
 
 
 def declared_fleet() -> list[BotDeclaration]:
-    """Return every bot of the database as a declaration, in the order they were made; three queries."""
+    """Return every bot of the database as a declaration, in the order they were made; four queries."""
     souls: dict[int, str] = {}
     skills: dict[int, dict[str, str]] = defaultdict(dict)
     for pointer in TextPointer.objects.select_related("live"):
@@ -69,11 +93,26 @@ def declared_fleet() -> list[BotDeclaration]:
     tools: dict[int, dict[str, str]] = defaultdict(dict)
     for grant in ToolGrant.objects.all():
         tools[grant.identity_id][grant.pattern] = str(grant.decision)
+    servers: dict[int, dict[str, ServerDeclaration]] = defaultdict(dict)
+    for server in McpServer.objects.order_by("name"):
+        servers[server.identity_id][server.name] = _declare_server(server)
     rows = Identity.objects.select_related("manager", "owner").order_by("pk")
-    return [_declare(row, souls.get(row.pk, ""), skills[row.pk], tools[row.pk]) for row in rows]
+    return [_declare(row, souls.get(row.pk, ""), skills[row.pk], tools[row.pk], servers[row.pk]) for row in rows]
 
 
-def _declare(row: Identity, soul: str, skills: dict[str, str], tools: dict[str, str]) -> BotDeclaration:
+def _declare_server(server: McpServer) -> ServerDeclaration:
+    return ServerDeclaration(
+        transport=str(server.transport),
+        command=tuple(server.command),
+        url=server.url,
+        settings=tuple(sorted((str(name), str(text)) for name, text in server.settings.items())),
+        secrets=tuple(server.secret_names),
+    )
+
+
+def _declare(
+    row: Identity, soul: str, skills: dict[str, str], tools: dict[str, str], servers: dict[str, ServerDeclaration]
+) -> BotDeclaration:
     return BotDeclaration(
         slug=row.slug,
         name=row.name,
@@ -96,6 +135,9 @@ def _declare(row: Identity, soul: str, skills: dict[str, str], tools: dict[str, 
         soul=soul,
         skills=dict(sorted(skills.items())),
         tools=dict(sorted(tools.items())),
+        network=str(row.network),
+        allowed_hosts=tuple(row.allowed_hosts),
+        mcp_servers=servers,
     )
 
 
@@ -104,8 +146,8 @@ def differences(current: Sequence[BotDeclaration], wanted: Sequence[BotDeclarati
     now = {bot.slug: bot.facts() for bot in current}
     for bot in wanted:
         before, after = now.get(bot.slug, {}), bot.facts()
-        if bot.owner is None:
-            before = {name: value for name, value in before.items() if name != "owner"}
+        unsaid = {name for name in _OPTIONAL if getattr(bot, name) is None}
+        before = {name: value for name, value in before.items() if name.partition("/")[0] not in unsaid}
         for name in sorted(before.keys() | after.keys()):
             if before.get(name) != after.get(name):
                 yield Change(bot.slug, name, before.get(name), after.get(name))
