@@ -11,6 +11,7 @@ COPY . .
 RUN .venv/bin/python -m compileall -q -x '/\.venv/' .
 
 FROM python:3.13-slim-trixie
+RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --home-dir /var/lib/fleet --create-home --shell /usr/sbin/nologin fleet
 COPY --from=build /opt/fleet /opt/fleet
 ENV PATH=/opt/fleet/.venv/bin:$PATH \

@@ -19,3 +19,4 @@ WORKER_RESUMED = "execution.worker.resumed"
 PROCESS_ADOPTED = "execution.process.adopted"
 PROCESS_END_REQUESTED = "execution.process.end_requested"
 PROCESS_ENDED = "execution.process.ended"  # details: pid, why, turns; `seen_gone` false when nobody could look
+CONNECTION_REFUSED = "execution.egress.refused"  # subject: ("identity", slug); details: host, port, why, times

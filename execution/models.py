@@ -35,6 +35,9 @@ class Worker(models.Model):
     pid = models.PositiveIntegerField()
     pid_started_at = models.FloatField(help_text="seconds after boot: pids are reused, this pair is not")
     slots = models.PositiveIntegerField()
+    unconfined = models.TextField(
+        blank=True, db_default="", help_text="why CLIs get no sandbox on this host; empty: they do"
+    )
     started_at = models.DateTimeField(db_default=Now(), editable=False)
     beat_at = models.DateTimeField(db_default=Now())
     stopped_at = models.DateTimeField(null=True, blank=True)

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from budgets.states import Billing
 from execution.outcomes import Ruling
 from execution.states import Cause, OutcomeClass
+from identities.ports import Connection
+from identities.states import NetworkPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,20 @@ class UserText:
 
 
 @dataclass(frozen=True, slots=True)
+class Confinement:
+    """The walls around a bot's CLI. `allowed` are the hosts of its allowlist, `servers` those of its MCP servers, as `host[:port]`.
+
+    `waived`: an administrator lets this bot run without a sandbox.
+    """
+
+    bot: str = ""
+    network: str = NetworkPolicy.PROVIDER
+    allowed: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
+    waived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """Everything a provider turn needs before its texts: two equal prompts can be answered by the same process.
 
@@ -69,7 +85,8 @@ class Prompt:
     max_tool_calls: int = 100
     max_megabytes: int = 2048
     tools: tuple[str, ...] = ()
-    mcp_config: Mapping[str, Any] = field(default_factory=dict)
+    mcp_config: Mapping[str, Connection] = field(default_factory=dict)  # by name; secrets stay sealed until the launch
+    confinement: Confinement = Confinement()
 
     @property
     def resume(self) -> bool:

@@ -30,6 +30,7 @@ from fleet.runner import runners_alive
 from gateways import queries as gateway_queries
 from gateways.states import AccountState
 from governance import queries as governance_queries
+from identities.queries import unsandboxed
 
 UP, LATE, DOWN, IDLE = "up", "late", "down", "idle"
 WELL = (UP, IDLE)
@@ -262,6 +263,13 @@ def turn_counts() -> dict[str, int]:
     """Return how many turns there are in each state."""
     found = dict(Turn.objects.order_by().values_list("state").annotate(number=Count("pk")))
     return {state: found.get(state, 0) for state in TurnState.values}
+
+
+def walls() -> list[str]:
+    """Return one sentence for each bot, and each host of a worker, whose CLIs run without a sandbox or do not run for want of one."""
+    hosts = execution_queries.live_workers().exclude(unconfined="").order_by("host").values_list("host", "unconfined")
+    waived = [f"{bot.slug}: its CLI may run without a sandbox, because: {bot.sandbox_waiver}" for bot in unsandboxed()]
+    return [*(f"{host}: {why}" for host, why in hosts.distinct()), *waived]
 
 
 def orders_in_force() -> list[str]:

@@ -127,6 +127,7 @@ COMMANDS: dict[str, Permission] = {
     "stop": Permission.FLEET_STOP,
     "resume": Permission.FLEET_RESUME,
     "fleet": Permission.BOT_EDIT,
+    "sandbox": Permission.BOT_EDIT,
     "seed_fleet": Permission.BOT_EDIT,
     "create_person": Permission.PEOPLE_EDIT,
     "signin_link": Permission.PEOPLE_EDIT,

@@ -18,6 +18,7 @@ from execution.actions.holding import (
     settle_held,
     why_to_end,
 )
+from execution.actions.confining import tell_refused_connections
 from execution.actions.queueing import expect, join, queue, request_stop
 from execution.actions.recording import meter, next_sequence, record_events
 from execution.actions.sweeping import silence, sweep
@@ -57,4 +58,5 @@ __all__ = [
     "silence",
     "sweep",
     "why_to_end",
+    "tell_refused_connections",
 ]

@@ -23,8 +23,13 @@ from fleet.kernel.exceptions import NotFound
 
 
 @transaction.atomic
-def register_worker(*, process: ProcessFacts, slots: int, by: Actor, listens: bool = False) -> Worker:
-    """Write down a new incarnation of a worker process; `listens`: it reads a queue of its own."""
+def register_worker(
+    *, process: ProcessFacts, slots: int, by: Actor, listens: bool = False, unconfined: str = ""
+) -> Worker:
+    """Write down a new incarnation of a worker process.
+
+    `listens`: it reads a queue of its own. `unconfined` says why CLIs get no sandbox here; empty: they do.
+    """
     worker = Worker.objects.create(
         host=process.host,
         boot_id=process.boot_id,
@@ -33,10 +38,11 @@ def register_worker(*, process: ProcessFacts, slots: int, by: Actor, listens: bo
         slots=slots,
         listens=listens,
         version=settings.FLEET_VERSION,
+        unconfined=unconfined,
     )
-    journal.record(
-        events.WORKER_STARTED, by=by, subject=("worker", worker.pk), host=worker.host, pid=worker.pid, slots=slots
-    )
+    facts = {"host": worker.host, "pid": worker.pid, "slots": slots}
+    facts |= {"unconfined": unconfined} if unconfined else {}
+    journal.record(events.WORKER_STARTED, by=by, subject=("worker", worker.pk), **facts)
     return worker
 
 

@@ -18,7 +18,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, connection
 
-from execution import actions, events, queries
+from execution import actions, events, queries, sandbox
 from execution.engine.attempt import Attempt
 from execution.engine.halts import Halt
 from execution.engine.hints import Listener
@@ -112,8 +112,12 @@ class Supervisor:
     def _register(self) -> None:
         process = processes.facts(os.getpid())
         self._by = Actor.system(f"worker:{process.host}")
-        listens = self._listen is not None
-        self.worker = actions.register_worker(process=process, slots=self.slots, by=self._by, listens=listens)
+        unconfined, listens = sandbox.reason_for_none(), self._listen is not None
+        if unconfined:
+            log.warning("worker.unconfined", why=unconfined)
+        self.worker = actions.register_worker(
+            process=process, slots=self.slots, listens=listens, unconfined=unconfined, by=self._by
+        )
         self._standby.notes.worker_id = self.worker.pk
         if self._listen is not None:
             self._listen(str(actions.queue_of(self.worker.pk)))
@@ -251,6 +255,7 @@ class Supervisor:
         self._standby.weigh()
         self._standby.notes.settle()
         actions.sweep()
+        actions.tell_refused_connections(sandbox.taken_refusals())
 
 
 _current: Supervisor | None = None

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
 from execution.models import Execution
-from execution.ports import Prompt
+from execution.ports import Confinement, Prompt
 from identities import actions as identity_actions
 from identities import queries as identity_queries
 from identities.models import Identity
-from identities.ports import Compiled
+from identities.ports import Compiled, Connection
 
 _compiled: dict[str, Compiled] = {}  # slug → the bot as this process last saw it compiled
+_connected: dict[
+    str, tuple[int, tuple[Connection, ...]]
+] = {}  # slug → version and MCP servers as this process last read them
 _on_disk: dict[str, str] = {}  # slug → digest of the workspace this process last saw there
 
 
@@ -44,6 +48,7 @@ def _compile(identity: Identity) -> Compiled:
 
 def prompt_of(identity: Identity, texts: Compiled, *, model: str, session_id: str, session_turns: int) -> Prompt:
     """Return the prompt of a bot for one session; its workspace is written only when the bot's texts have moved."""
+    servers = _servers(identity)
     return Prompt(
         system_prompt=texts.system_prompt,
         model=model,
@@ -57,6 +62,27 @@ def prompt_of(identity: Identity, texts: Compiled, *, model: str, session_id: st
         max_tool_calls=identity.max_tool_calls,
         max_megabytes=identity.max_megabytes,
         tools=texts.tools,
+        mcp_config={server.name: server for server in servers},
+        confinement=_confinement(identity, servers),
+    )
+
+
+def _servers(identity: Identity) -> tuple[Connection, ...]:
+    """Return the bot's MCP servers; the database is asked only when they have changed."""
+    version, servers = _connected.get(identity.slug, (0, ()))
+    if identity.mcp_version != version:
+        servers = identity_queries.connections(identity)
+        _connected[identity.slug] = (identity.mcp_version, servers)
+    return servers
+
+
+def _confinement(identity: Identity, servers: tuple[Connection, ...]) -> Confinement:
+    return Confinement(
+        bot=identity.slug,
+        network=str(identity.network),
+        allowed=tuple(sorted(identity.allowed_hosts)),
+        servers=tuple(sorted({urlsplit(server.url).netloc.lower() for server in servers if server.url})),
+        waived=bool(identity.sandbox_waiver),
     )
 
 

@@ -74,6 +74,10 @@ FLEET_CLI_ENVIRONMENT = {
     )
     if name in os.environ
 }
+# `require`: a CLI runs in a bubblewrap sandbox or not at all. `off`: none does, which every worker journals when it starts.
+FLEET_SANDBOX = env.str("FLEET_SANDBOX", default="require")
+# What a CLI sees read-only besides the system, such as a toolchain in /opt.
+FLEET_SANDBOX_READABLE = env.list("FLEET_SANDBOX_READABLE", default=[])
 FLEET_WORKER_SLOTS = env.int("FLEET_WORKER_SLOTS", default=16)
 # What running turns get to finish when their worker is stopped.
 FLEET_WORKER_GRACE_SECONDS = env.float("FLEET_WORKER_GRACE_SECONDS", default=10.0)

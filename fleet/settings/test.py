@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 
 os.environ.setdefault("FLEET_VAR", tempfile.mkdtemp(prefix="fleet-test-"))
@@ -14,5 +15,6 @@ from fleet.settings.base import *  # noqa: F403
 FLEET_ENVIRONMENT = "test"
 ANTHROPIC_API_KEY = ""
 OPENAI_API_KEY = ""
+FLEET_SANDBOX_READABLE = [sys.base_prefix, sys.prefix]  # the CLIs that misbehave are written in Python
 TELEGRAM_API_ROOT = "http://127.0.0.1:1"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -42,6 +42,7 @@ IN_ITS_OWN_NAME = {
     "budgets.sweep_reservations": "the sweep",
     "execution.silence": "the sweep",
     "execution.sweep": "the sweep",
+    "execution.tell_refused_connections": "the proxies of this host",
     "conversations.admit": "admission",
     "conversations.advance": "admission",
     "conversations.process": "intake",

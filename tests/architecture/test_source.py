@@ -20,6 +20,7 @@ READS_THE_ENVIRONMENT = {
     "fleet/settings/test.py": "decides for tests where `var` is before the settings read it",
     "fleet/platform/installation.py": "decides which servers to start before there are settings",
     "fleet/platform/launch.py": "NO_COLOR",
+    "execution/sandbox/mcp_host.py": "a program of its own: it is told there in which pipe the secrets are",
     "manage.py": "names the settings module",
     "fleet/asgi.py": "names the settings module",
     "fleet/celery.py": "names the settings module",

@@ -96,6 +96,7 @@ class CeleryWorker:
             "FLEET_VAR": str(var),
             "FLEET_SECRET_KEY": django_settings.SECRET_KEY,
             "FLEET_LOG_LEVEL": "INFO",
+            "FLEET_SANDBOX_READABLE": f"{sys.prefix},{sys.base_prefix}",  # the CLIs that misbehave are written in Python
             **environment,
         }
         self.log = var / "worker.log"

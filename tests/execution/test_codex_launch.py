@@ -43,7 +43,8 @@ def test_the_environment_is_a_list_of_ours_without_the_key(prompt: Prompt, setti
     settings.OPENAI_API_KEY = "sk-canary"
     settings.FLEET_CLI_ENVIRONMENT = {"PATH": "/bin", "TMPDIR": "/elsewhere"}
     plan = launch.prepare(prompt)
-    assert plan.environment.keys() == {"PATH", "LANG", "HOME", "PWD", "CODEX_HOME", "TMPDIR"}
+    proxies = {"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}
+    assert plan.environment.keys() == {"PATH", "LANG", "HOME", "PWD", "CODEX_HOME", "TMPDIR", *proxies}
     assert plan.environment["TMPDIR"].startswith(str(prompt.home))
     assert "canary" not in str(plan)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import re
-import secrets
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -17,11 +17,14 @@ from pathlib import Path
 
 from django.conf import settings
 
-from execution.ports import Prompt
+from execution.ports import NotPrepared, Prompt
+from execution.sandbox import Needs, Servers, arrange, check_enclosable, enclose, own_directories
 
 OLDEST_VERSION = (2, 1, 248)  # from here on chat text is taken word for word; older ones would run its slash commands
 RETRIES = 4  # about eight seconds; a person waits
 VERSION_SECONDS = 20.0
+MCP_FILE = "mcp.json"
+API = "https://api.anthropic.com"
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -39,14 +42,46 @@ class Launch:
 
 def prepare(prompt: Prompt) -> Launch:
     """Return how to start the CLI for this prompt, with its directories in place."""
+    check_enclosable(prompt.confinement)
     configuration = configuration_directory(prompt.home)
-    for directory in (prompt.home, configuration):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    resumed = transcript_exists(configuration, prompt.session_id)
-    arguments = _arguments(prompt, _system_prompt_file(prompt), resumed=resumed)
+    own_directories(prompt.home, configuration)
     scratch = Path(tempfile.mkdtemp(prefix="fleet-"))  # not below the home: a socket's path may have 107 bytes
+    try:
+        return _plan(prompt, configuration, scratch)
+    except NotPrepared:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _plan(prompt: Prompt, configuration: Path, scratch: Path) -> Launch:
+    resumed = transcript_exists(configuration, prompt.session_id)
     environment = _environment(prompt, configuration) | {"CLAUDE_CODE_TMPDIR": str(scratch)}
-    return Launch((str(cli_path()), *arguments), environment, _secrets(), prompt.workspace, resumed, scratch)
+    cli = cli_path().resolve()
+    servers = arrange(prompt, scratch, environment)
+    needs = Needs(
+        programs=(cli, *servers.programs),
+        writable=(scratch, *((configuration,) if not configuration.is_relative_to(prompt.home) else ())),
+        api=settings.ANTHROPIC_BASE_URL or API,
+        before=servers.before,
+    )
+    arguments = _arguments(prompt, _system_prompt_file(prompt, scratch), _mcp_file(servers, scratch), resumed=resumed)
+    argv, environment = enclose((str(cli), *arguments), environment, prompt=prompt, needs=needs)
+    return Launch(argv, environment, _secrets() | servers.secrets, prompt.workspace, resumed, scratch)
+
+
+def _mcp_file(servers: Servers, scratch: Path) -> Path | None:
+    """Return the file with the bot's MCP servers, which is there until the CLI has read it (`forget`)."""
+    if not servers.configuration:
+        return None
+    path = scratch / MCP_FILE
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - mode at creation
+        json.dump({"mcpServers": servers.configuration}, file)
+    return path
+
+
+def forget(scratch: Path) -> None:
+    """Remove what only a starting CLI needs: no tool of the bot is to find it."""
+    (scratch / MCP_FILE).unlink(missing_ok=True)
 
 
 def cli_path() -> Path:
@@ -92,18 +127,17 @@ def transcript_exists(configuration: Path, session_id: str) -> bool:
     return any((configuration / "projects").glob(f"*/{session_id}.jsonl"))
 
 
-def _system_prompt_file(prompt: Prompt) -> Path:
-    """Return a file with the system prompt, named by its content: an argument is limited to 128 kB and readable by all."""
-    content = prompt.system_prompt.encode()
-    path = prompt.home / f"system-prompt-{hashlib.sha256(content).hexdigest()[:16]}.md"
-    if not path.exists():
-        draft = path.with_suffix(f".{secrets.token_hex(8)}")
-        draft.write_bytes(content)
-        draft.replace(path)
+def _system_prompt_file(prompt: Prompt, scratch: Path) -> Path:
+    """Return a file with the system prompt: an argument is limited to 128 kB and readable by all.
+
+    It is written for every process, and not into the bot's home: what is found there, the bot may have changed.
+    """
+    path = scratch / "system-prompt.md"
+    path.write_bytes(prompt.system_prompt.encode())
     return path
 
 
-def _arguments(prompt: Prompt, system_prompt: Path, *, resumed: bool) -> list[str]:
+def _arguments(prompt: Prompt, system_prompt: Path, mcp: Path | None, *, resumed: bool) -> list[str]:
     session = "--resume" if resumed else "--session-id"
     arguments = [
         *("--output-format", "stream-json", "--verbose", "--input-format", "stream-json"),
@@ -118,8 +152,8 @@ def _arguments(prompt: Prompt, system_prompt: Path, *, resumed: bool) -> list[st
     ]
     if prompt.effort:
         arguments += ["--effort", prompt.effort]
-    if prompt.mcp_config:
-        arguments += ["--mcp-config", json.dumps({"mcpServers": dict(prompt.mcp_config)})]
+    if mcp:
+        arguments += ["--mcp-config", str(mcp)]
     return arguments
 
 

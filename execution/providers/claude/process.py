@@ -79,7 +79,7 @@ class ClaudeProcess:
     def __init__(self, prompt: Prompt, *, nursery: Nursery) -> None:
         self._prompt, self._nursery = prompt, nursery
         self._shim: Shim | None = None
-        self._scratch: Path | None = None
+        self._scratch: Path | None = None  # set before the CLI is started
         self._lock = threading.Lock()
         self._killed = False
         self._ready: Future[None] = Future()
@@ -109,8 +109,9 @@ class ClaudeProcess:
     def _spawn(self) -> ProcessFacts:
         plan = launch.prepare(self._prompt)
         self._scratch = plan.scratch
-        if launch.cli_version(Path(plan.argv[0])) < launch.OLDEST_VERSION:
-            raise NotPrepared(_too_old(plan.argv[0]))
+        cli = launch.cli_path()
+        if launch.cli_version(cli) < launch.OLDEST_VERSION:
+            raise NotPrepared(_too_old(str(cli)))
         with self._lock:
             if self._killed:
                 raise NotPrepared(Finished(OutcomeClass.STOPPED, sentence="Stopped."))
@@ -181,6 +182,8 @@ class ClaudeProcess:
         self._client = client = ClaudeSDKClient(self._options(), transport=self._transport)
         try:
             await client.connect()
+            if self._scratch is not None:
+                launch.forget(self._scratch)
             self._ready.set_result(None)
             while (turn := await self._turns.get()) is not None:
                 self._turn = turn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import Any
 from django.conf import settings
 
 from execution.ports import Prompt
+from execution.providers.codex.threads import THREADS
+from execution.sandbox import Needs, check_enclosable, enclose, own_directories
 
 OLDEST_VERSION = (
     0,
@@ -26,6 +29,7 @@ ASKS = "untrusted"  # the approval policy of every call; a setting of that name 
 RETRIES = 4  # about three seconds; a person waits
 OPENAI_URL = "https://api.openai.com/v1"
 SHELL_TOOLS = ("Bash", "Read", "Write", "Edit")  # grants that Codex can only serve by its shell and its patches
+_LOCK = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Whatever Codex would read of its own accord from its home. We write none of it, so what is there was smuggled in.
 _FOREIGN = ("config.toml", "hooks.json", "AGENTS.md", "AGENTS.override.md", "rules", "skills", "prompts", "auth.json")
@@ -49,14 +53,22 @@ class Launch:
 
 def prepare(prompt: Prompt) -> Launch:
     """Return how to start the CLI for this prompt, with its directories in place and cleared of foreign settings."""
+    check_enclosable(prompt.confinement)
     configuration = configuration_directory(prompt.home)
-    for directory in (prompt.home, configuration, _temporary(prompt.home)):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    own_directories(prompt.home, configuration, _temporary(prompt.home), configuration / THREADS)
     for name in _FOREIGN:
         _remove(configuration / name)
     overrides = (argument for name, value in _configuration(prompt).items() for argument in ("-c", f"{name}={value}"))
-    argv = (str(cli_path()), *overrides, "app-server")
-    return Launch(argv, _environment(prompt, configuration), prompt.workspace)
+    cli = cli_path().resolve()
+    needs = Needs(
+        programs=(cli, cli.with_name("codex-code-mode-host")),
+        writable=(),
+        api=settings.OPENAI_BASE_URL or OPENAI_URL,
+        nests=True,  # its own sandbox keeps its tools off the network and out of CODEX_HOME
+    )
+    command = (str(cli), *overrides, "app-server")
+    argv, environment = enclose(command, _environment(prompt, configuration), prompt=prompt, needs=needs)
+    return Launch(argv, environment, prompt.workspace)
 
 
 @contextmanager
@@ -67,7 +79,7 @@ def alone_at_first(home: Path) -> Iterator[None]:
     if made.exists():
         yield
         return
-    with (configuration / "fleet-lock").open("w") as lock:
+    with open(os.open(configuration / "fleet-lock", _LOCK, 0o600), "w") as lock:  # noqa: PTH123 - never through a link
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
         made.touch()

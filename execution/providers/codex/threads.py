@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+THREADS = "fleet-threads"  # the directory below CODEX_HOME
+
 
 @dataclass(frozen=True, slots=True)
 class Thread:
@@ -22,7 +24,7 @@ class Threads:
 
     def __init__(self, configuration: Path) -> None:
         self._configuration = configuration
-        self._directory = configuration / "fleet-threads"
+        self._directory = configuration / THREADS
 
     def find(self, session_id: str) -> Thread | None:
         """Return the session's thread, if this machine still has what was said in it."""

@@ -25,7 +25,7 @@ from governance.models import IN_FORCE, KillOrder
 from governance.states import KillMode, KillScope
 from identities import queries as identity_queries
 from identities.models import Identity, TextPointer, ToolGrant
-from identities.states import IdentityState, TextKind
+from identities.states import IdentityState, NetworkPolicy, TextKind
 
 PAGE = 50
 RECENT_CONVERSATIONS = 5
@@ -212,4 +212,12 @@ def _limits(bot: Identity) -> tuple[tuple[str, str], ...]:
         ("Between turns", "its process stays" if bot.warm else "its process ends"),
         ("Ready for first turns", wording.count(bot.prewarmed, "process", "processes") if bot.prewarmed else "none"),
         ("Time zone", bot.timezone),
+        ("Network", _network(bot)),
+        ("Sandbox", f"Waived: {bot.sandbox_waiver}" if bot.sandbox_waiver else "Required"),
     )
+
+
+def _network(bot: Identity) -> str:
+    policy = NetworkPolicy(bot.network)
+    hosts = ", ".join(bot.allowed_hosts)
+    return f"{policy.label}: {hosts}" if policy == NetworkPolicy.ALLOWLIST and hosts else str(policy.label)

@@ -73,6 +73,7 @@ def _from_database() -> dict[str, Any]:
         "executions": [asdict(row) for row in observations.live_executions()],
         "logins": [asdict(row) for row in observations.shut_logins()],
         "kill_orders": observations.orders_in_force(),
+        "without_sandbox": observations.walls(),
         "mode": {"name": mode.mode, "sentence": mode.sentence},
     }
 
@@ -83,6 +84,8 @@ def lines(reading: dict[str, Any]) -> Iterable[str]:
         yield f"{sentence}\n"
     for sentence in reading.get("kill_orders", []):
         yield f"STOPPED  {sentence}\n"
+    for sentence in reading.get("without_sandbox", []):
+        yield f"NO SANDBOX  {sentence}\n"
     yield from _services(reading)
     yield from _logins(reading.get("logins", []))
     if "queues" in reading:

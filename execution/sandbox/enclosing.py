@@ -1,0 +1,142 @@
+"""From what a CLI needs and what its bot may reach to the command that runs it inside its walls."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from execution.ports import Confinement, Finished, NotPrepared, Prompt
+from execution.sandbox import program, refusals
+from execution.sandbox.presence import EGRESS, PROGRAM, check_enclosable, is_on
+from execution.sandbox.profile import Profile
+from execution.states import OutcomeClass
+from identities.states import NetworkPolicy
+
+_PROXIED = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+_NOT_INHERITED = ("TMPDIR", "NO_PROXY", "no_proxy", *_PROXIED)
+_CERTIFICATES = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a provider's CLI needs: files it runs from, directories that are its own, and the API it speaks to.
+
+    `before` is a command that stays outside of the walls and becomes the CLI's (execution.sandbox.servers).
+    """
+
+    programs: tuple[Path, ...]
+    writable: tuple[Path, ...]
+    api: str
+    nests: bool = False
+    before: tuple[str, ...] = ()
+
+
+def is_enclosed(confinement: Confinement) -> bool:
+    """Return whether a CLI of this bot runs inside walls of ours."""
+    return is_on() and not confinement.waived
+
+
+def enclose(
+    argv: Sequence[str], environment: Mapping[str, str], *, prompt: Prompt, needs: Needs
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return argv and environment of the same CLI inside its sandbox, or as they were where there is none.
+
+    Raises NotPrepared where there has to be one and cannot.
+    """
+    confinement = prompt.confinement
+    if not is_enclosed(confinement):
+        return (*needs.before, *argv), dict(environment)
+    check_enclosable(confinement)
+    walls = profile(
+        prompt.workspace,
+        writable=(prompt.home, *needs.writable),
+        readable=(*_certificates(environment), *needs.programs),
+        nests=needs.nests,
+    )
+    inside = (*needs.before, *walls.argv(), *argv)
+    if confinement.network == NetworkPolicy.OPEN:
+        return inside, surroundings(environment, confinement)
+    return (*_way_out(prompt, needs.api), *inside), surroundings(environment, confinement)
+
+
+def own_directories(*paths: Path) -> None:
+    """Make these directories, outermost first. A link in the place of one is removed: the bot could have made it.
+
+    Whatever Fleet itself writes or binds below a bot's home goes through here, or it would be led out by such a link.
+    """
+    for path in paths:
+        if path.is_symlink():
+            path.unlink()
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def profile(
+    workspace: Path, *, writable: Iterable[Path] = (), readable: Iterable[Path] = (), nests: bool = False
+) -> Profile:
+    """Return the walls around whatever works in this workspace; what is Fleet's own and what is other bots' is not inside."""
+    return Profile(
+        workspace=workspace,
+        writable=tuple(writable),
+        readable=(*(Path(path) for path in settings.FLEET_SANDBOX_READABLE), *readable),
+        hidden=(settings.ROOT, settings.FLEET_VAR, settings.FLEET_HOMES, settings.FLEET_WORKSPACES),
+        nests=nests,
+    )
+
+
+def surroundings(environment: Mapping[str, str], confinement: Confinement) -> dict[str, str]:
+    """Return the environment as it has to be inside: another temporary directory, and our proxy unless the network is open."""
+    if confinement.network == NetworkPolicy.OPEN:
+        return _without(environment, ("TMPDIR",))
+    return _without(environment, _NOT_INHERITED) | dict.fromkeys(_PROXIED, f"http://127.0.0.1:{program.PORT}")
+
+
+def _certificates(environment: Mapping[str, str]) -> list[Path]:
+    return [Path(environment[name]) for name in _CERTIFICATES if environment.get(name)]
+
+
+def _without(environment: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """Leave out what our own environment says under these names; what a provider says itself stays."""
+    ours = settings.FLEET_CLI_ENVIRONMENT
+    return {name: text for name, text in environment.items() if name not in names or ours.get(name) != text}
+
+
+def _way_out(prompt: Prompt, api: str) -> list[str]:
+    confinement = prompt.confinement
+    if confinement.network == NetworkPolicy.NONE:
+        raise NotPrepared(
+            Finished(
+                OutcomeClass.GOVERNANCE,
+                sentence="This bot may not use the network at all, so it cannot reach a model. "
+                "An administrator can allow it its provider.",
+            )
+        )
+    specification = {"bot": confinement.bot, "log": str(refusals.file()), "rules": rules(confinement, api)}
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        os.fspath(PROGRAM),
+        sys.executable,
+        os.fspath(EGRESS),
+        json.dumps(specification),
+        "--",
+    ]
+
+
+def rules(confinement: Confinement, api: str) -> list[tuple[str, int | None, bool]]:
+    """Return whom this bot reaches: its provider wherever that is, and what an administrator listed."""
+    url = urlsplit(api)
+    port = url.port or (80 if url.scheme == "http" else 443)
+    found: list[tuple[str, int | None, bool]] = [((url.hostname or "").rstrip("."), port, True)]
+    listed = confinement.allowed if confinement.network == NetworkPolicy.ALLOWLIST else ()
+    for entry in (*listed, *confinement.servers):
+        parts = urlsplit(f"//{entry}")
+        found.append(((parts.hostname or "").rstrip("."), parts.port, False))
+    return found

@@ -1,0 +1,96 @@
+"""What a sandbox looks like, as data, and as bubblewrap's arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+BWRAP = "/usr/bin/bwrap"
+ORDINARY = 1000  # a user's number that is not root's
+TMP_BYTES = 1024**3
+RUN_BYTES = 16 * 1024**2
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives", "/nix/store")
+# Of /etc what programs need to run, to know names and times, and to trust certificates. No shadow, no keys, no host's secrets.
+_CONFIGURATION = tuple(
+    f"/etc/{name}"
+    for name in (
+        *("passwd", "group", "nsswitch.conf", "hosts", "host.conf", "gai.conf", "resolv.conf", "protocols", "services"),
+        *("localtime", "timezone", "locale.conf", "mime.types", "magic", "ld.so.cache", "ld.so.conf", "ld.so.conf.d"),
+        *("ssl/certs", "ssl/openssl.cnf", "ca-certificates", "pki/tls", "pki/ca-trust", "crypto-policies"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`writable` and `readable` are paths that keep their names inside; `hidden` ones are empty there, whatever they lie in.
+
+    `nests`: the CLI builds sandboxes of its own inside, so it may have namespaces of its own.
+    """
+
+    workspace: Path
+    writable: tuple[Path, ...]
+    readable: tuple[Path, ...]
+    hidden: tuple[Path, ...]
+    nests: bool = False
+
+    def argv(self) -> list[str]:
+        """Return the command that whatever follows runs in."""
+        return [BWRAP, *_walls(self.nests), *_system(), *self._places(), "--chdir", str(self.workspace), "--"]
+
+    def _places(self) -> Iterator[str]:
+        for path in _outermost(self.hidden):
+            if any(_within(path, Path(place)) for place in _SYSTEM):
+                yield from ("--tmpfs", str(path))
+        for path in self.readable:
+            yield from ("--ro-bind-try", str(path), str(path))
+        for path in (*self.writable, self.workspace):
+            yield from ("--bind", str(path), str(path))
+        yield from ("--remount-ro", "/")
+
+
+def _walls(nests: bool) -> Iterator[str]:
+    """Own users, processes, inter-process memory and host name; no rights; gone when its parent is."""
+    yield from ("--die-with-parent", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts")
+    yield from ("--unshare-cgroup-try", "--hostname", "sandbox", "--cap-drop", "ALL")
+    if nests and os.getuid() == 0:
+        yield from ("--uid", str(ORDINARY), "--gid", str(ORDINARY))  # root's number cannot be handed on once more
+    if not nests:
+        yield "--disable-userns"
+
+
+@cache
+def _system() -> tuple[str, ...]:
+    """Return the system, read-only, as this machine has it; looked at once."""
+    found: list[str] = []
+    for name in (*_SYSTEM, *_CONFIGURATION):
+        path = Path(name)
+        if path.is_symlink() and name in _SYSTEM:
+            found += ["--symlink", str(path.readlink()), name]
+        elif path.exists():
+            found += ["--ro-bind", str(path.resolve()), name]
+    tmp = (*_empty("/tmp", TMP_BYTES), *_empty("/run", RUN_BYTES))  # noqa: S108 - its own
+    return (*found, "--proc", "/proc", *_kernel(), "--dev", "/dev", *tmp)
+
+
+def _empty(place: str, size: int) -> tuple[str, ...]:
+    return ("--size", str(size), "--tmpfs", place)
+
+
+def _kernel() -> Iterator[str]:
+    """Keep the kernel's own switches shut: to a process of root they would be open, whatever rights it has lost."""
+    for path in sorted(Path("/proc").iterdir()):
+        is_process = path.name.isdigit() or path.is_symlink()
+        if not is_process and (path.is_dir() or path.stat().st_mode & 0o222):
+            yield from ("--ro-bind", str(path), str(path))
+
+
+def _outermost(paths: Sequence[Path]) -> list[Path]:
+    return [path for path in paths if not any(path != other and _within(path, other) for other in paths)]
+
+
+def _within(path: Path, place: Path) -> bool:
+    return path.is_relative_to(place)

@@ -1,0 +1,85 @@
+"""A bot's MCP servers as its CLI gets them. No secret is in an argument, a variable of the CLI, or a file that outlives its start."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from execution.ports import Finished, NotPrepared, Prompt
+from execution.sandbox.enclosing import is_enclosed, profile, surroundings
+from execution.sandbox.mcp_host import PIPE
+from execution.states import OutcomeClass
+from fleet.kernel.exceptions import FleetError
+from identities.ports import Connection
+from identities.states import Transport
+
+HOST = Path(__file__).with_name("mcp_host.py")
+CONNECT = Path(__file__).with_name("mcp_connect.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """`configuration` by name as MCP clients write it, with secrets in the headers of addresses; `before` and `programs` for the
+    CLI's `Needs`; `secrets` for the shim.
+    """
+
+    configuration: dict[str, Any] = field(default_factory=dict, repr=False)
+    before: tuple[str, ...] = ()
+    programs: tuple[Path, ...] = ()
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def arrange(prompt: Prompt, scratch: Path, environment: Mapping[str, str]) -> Servers:
+    """Return how the CLI of this prompt gets its MCP servers. Programs are reached over sockets in `scratch`.
+
+    Raises NotPrepared for a secret that is not there.
+    """
+    if not prompt.mcp_config:
+        return Servers()
+    try:
+        secrets = {name: server.secrets() for name, server in prompt.mcp_config.items()}
+    except FleetError as error:
+        raise NotPrepared(
+            Finished(OutcomeClass.GOVERNANCE, sentence=f"Nothing was started. {error.sentence}")
+        ) from error
+    programs = {name: s for name, s in prompt.mcp_config.items() if s.transport == Transport.STDIO}
+    sockets = {name: scratch / f"mcp-{number}.sock" for number, name in enumerate(programs)}
+    configuration = {name: _address(server, secrets[name]) for name, server in prompt.mcp_config.items() if server.url}
+    configuration |= {name: _connector(path) for name, path in sockets.items()}
+    if not programs:
+        return Servers(configuration)
+    told = [_program(prompt, server, sockets[name], environment) for name, server in programs.items()]
+    return Servers(
+        configuration,
+        before=(sys.executable, "-I", "-S", os.fspath(HOST), json.dumps(told), "--"),
+        programs=(Path(sys.base_prefix), Path(os.path.realpath(sys.executable)), CONNECT),
+        secrets={PIPE: json.dumps({name: secrets[name] for name in programs})},
+    )
+
+
+def _address(server: Connection, secrets: Mapping[str, str]) -> dict[str, Any]:
+    return {"type": server.transport, "url": server.url, "headers": {**dict(server.settings), **secrets}}
+
+
+def _connector(path: Path) -> dict[str, Any]:
+    python = os.path.realpath(sys.executable)
+    return {"type": "stdio", "command": python, "args": ["-I", "-S", os.fspath(CONNECT), os.fspath(path)], "env": {}}
+
+
+def _program(prompt: Prompt, server: Connection, path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the host starts: the server in walls of its own, where it sees the bot's workspace and nothing of its home."""
+    basic = {name: environment[name] for name in ("PATH", "LANG") if name in environment}
+    argv = list(server.command)
+    if is_enclosed(prompt.confinement):
+        argv = [*profile(prompt.workspace).argv(), *argv]
+        basic |= surroundings(basic, prompt.confinement)
+    else:
+        argv[0] = shutil.which(argv[0], path=basic.get("PATH")) or argv[0]
+    variables = {"HOME": "/tmp", **basic, **dict(server.settings)}  # noqa: S108 - its own
+    return {"name": server.name, "socket": os.fspath(path), "argv": argv, "environment": variables}

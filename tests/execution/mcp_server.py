@@ -1,0 +1,19 @@
+"""A small real MCP server over stdio, with the official package: it says whether it has its secret, and never the secret."""
+
+import hashlib
+import os
+
+from mcp.server import MCPServer
+
+server = MCPServer("crm")
+
+
+@server.tool()
+def find_customer(name: str) -> str:
+    """Find a customer by name."""
+    token = os.environ.get("CRM_TOKEN", "")
+    return f"{name} is customer 4711; token {hashlib.sha256(token.encode()).hexdigest()[:12]}; at {os.environ.get('CRM_REGION')}"
+
+
+if __name__ == "__main__":
+    server.run()

@@ -1,0 +1,176 @@
+"""Whom a sandbox's proxy lets through. The proxy itself, without a sandbox around it: test_sandbox has both."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.ports import Confinement
+from execution.sandbox.egress import Egress, Refusal, Rule
+from execution.sandbox.enclosing import rules
+from identities.states import NetworkPolicy
+
+ADDRESSES = st.ip_addresses()
+# What stands for 169.254.169.254, where clouds keep their credentials, in all the ways it can be written.
+METADATA = [
+    "169.254.169.254",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "2002:a9fe:a9fe::1",
+    "fe80::1",
+    "fd00:ec2::254",
+]
+
+
+def ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(text)
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("rule", "host", "port", "named"),
+        [
+            (Rule("api.example.com"), "api.example.com", 443, True),
+            (Rule("api.example.com"), "api.example.com", 80, True),
+            (Rule("api.example.com"), "api.example.com", 22, False),
+            (Rule("api.example.com", 8443), "api.example.com", 8443, True),
+            (Rule("api.example.com", 8443), "api.example.com", 443, False),
+            (Rule("api.example.com"), "evil-api.example.com", 443, False),
+            (Rule("api.example.com"), "api.example.com.evil.org", 443, False),
+            (Rule("*.example.com"), "a.b.example.com", 443, True),
+            (Rule("*.example.com"), "example.com", 443, False),
+            (Rule("*.example.com"), "evilexample.com", 443, False),
+        ],
+    )
+    def test_a_host_is_meant_or_not(self, rule: Rule, host: str, port: int, named: bool) -> None:
+        assert rule.names(host, port) is named
+
+
+class TestAddresses:
+    @given(address=ADDRESSES)
+    def test_a_pattern_reaches_public_addresses_only(self, address) -> None:
+        if Rule("*.example.com").lets_reach(address):
+            assert address.is_global
+
+    @given(address=ADDRESSES)
+    def test_no_name_reaches_this_machine_or_its_neighbours_on_the_link(self, address) -> None:
+        if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
+            assert not Rule("intranet.example.com").lets_reach(address)
+
+    @pytest.mark.parametrize("address", METADATA[:5])
+    def test_no_name_reaches_where_clouds_keep_credentials(self, address: str) -> None:
+        assert not Rule("intranet.example.com").lets_reach(ip(address))
+        assert not Rule("*.example.com").lets_reach(ip(address))
+
+    @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"])
+    def test_no_name_reaches_loopback(self, address: str) -> None:
+        assert not Rule("localhost").lets_reach(ip(address))
+
+    def test_an_exact_name_reaches_the_company(self) -> None:
+        assert Rule("git.corp.example").lets_reach(ip("10.1.2.3"))
+        assert not Rule("*.corp.example").lets_reach(ip("10.1.2.3"))
+
+    @given(address=ADDRESSES)
+    def test_an_address_that_is_written_down_is_reached_and_so_is_the_providers(self, address) -> None:
+        assert Rule(str(address)).lets_reach(address)
+        assert Rule("api.example.com", 443, True).lets_reach(address)
+
+
+class TestRules:
+    def test_the_provider_is_always_among_them_with_its_own_port(self) -> None:
+        assert rules(Confinement(), "https://api.example.com/v1") == [("api.example.com", 443, True)]
+        assert rules(Confinement(), "http://127.0.0.1:4010") == [("127.0.0.1", 4010, True)]
+
+    def test_a_list_counts_under_its_policy_and_servers_always(self) -> None:
+        listed = Confinement(allowed=("*.example.org:8443", "[fd00::1]"), servers=("mcp.example.com",))
+        only = [("api.example.com", 443, True), ("mcp.example.com", None, False)]
+        assert rules(listed, "https://api.example.com") == only
+        opened = Confinement(network=NetworkPolicy.ALLOWLIST, allowed=listed.allowed, servers=listed.servers)
+        found = rules(opened, "https://api.example.com")
+        assert found[1:3] == [("*.example.org", 8443, False), ("fd00::1", None, False)]
+
+
+def ask(egress: Egress, request: bytes) -> bytes:
+    """Send a request to the proxy and return all that it answers."""
+
+    async def asked() -> bytes:
+        async with await asyncio.start_server(egress.serve, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(request)
+            writer.write_eof()
+            answer = await asyncio.wait_for(reader.read(), 20)
+            writer.close()
+            return answer
+
+    return asyncio.run(asked())
+
+
+def names_mean(monkeypatch, *answers: str) -> list[str]:
+    """Let every name mean the next of these addresses, and return the names that were looked up."""
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def looked_up(host, port, *args, **kwargs):
+        if not str(host).endswith(".example"):
+            return real(host, port, *args, **kwargs)
+        asked.append(host)
+        address = answers[min(len(asked), len(answers)) - 1]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    return asked
+
+
+def test_a_name_that_means_this_machine_is_refused(monkeypatch) -> None:
+    refused: list[Refusal] = []
+    names_mean(monkeypatch, "127.0.0.1")
+    answer = ask(
+        Egress([Rule("turned.example")], refused.append), b"CONNECT turned.example:443 HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 403") and b"must not see" in answer
+    assert [(refusal.host, refusal.port) for refusal in refused] == [("turned.example", 443)]
+
+
+def test_a_name_is_looked_up_once_so_that_it_cannot_mean_something_else_later(monkeypatch) -> None:
+    asked, reached = names_mean(monkeypatch, "10.255.255.1", "127.0.0.1"), []
+
+    async def connect(host: str, port: int):
+        reached.append(host)
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr("execution.sandbox.egress.connect", connect)
+    answer = ask(
+        Egress([Rule("turned.example")], lambda _: None), b"CONNECT turned.example:443 HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 502")
+    assert (asked, reached) == (["turned.example"], ["10.255.255.1"])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"evil.example:443",
+        b"[::1]:443",
+        b"127.1:443",
+        b"0x7f000001:443",
+        b"user@api.example.com:443",
+        b"api.example.com@evil.example:443",
+    ],
+)
+def test_what_is_not_on_the_list_is_refused_however_it_is_written(target: bytes) -> None:
+    refused: list[Refusal] = []
+    ask(Egress([Rule("api.example.org")], refused.append), b"CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"GET / HTTP/1.1", b"GET https://api.example.org/ HTTP/1.1", b"GET ftp://x/ HTTP/1.1"]
+)
+def test_what_it_does_not_speak_is_said(request_line: bytes) -> None:
+    answer = ask(Egress([Rule("api.example.org")], lambda _: None), request_line + b"\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
