@@ -7,6 +7,7 @@ and keep what it has as an orphan result.
 from execution.actions.breaking import probe, reset_breaker
 from execution.actions.claiming import claim, release, requeue
 from execution.actions.closing import Ending, finish, keep_orphan, note_gone
+from execution.actions.confining import tell_refused_connections
 from execution.actions.dispatching import HOME, pass_on, queue_of
 from execution.actions.holding import (
     Held,
@@ -18,7 +19,6 @@ from execution.actions.holding import (
     settle_held,
     why_to_end,
 )
-from execution.actions.confining import tell_refused_connections
 from execution.actions.queueing import expect, join, queue, request_stop
 from execution.actions.recording import meter, next_sequence, record_events
 from execution.actions.sweeping import silence, sweep
@@ -57,6 +57,6 @@ __all__ = [
     "settle_held",
     "silence",
     "sweep",
-    "why_to_end",
     "tell_refused_connections",
+    "why_to_end",
 ]
