@@ -36,6 +36,7 @@ class Capabilities:
     steers: bool = False
     reports_cost: bool = False
     spawns_process: bool = True
+    adopts: bool = False  # another worker can go on with a turn whose worker went away
 
     def model_for(self, wanted: str) -> str:
         """Return the model it answers with, for a bot that asks for `wanted`."""
@@ -201,6 +202,15 @@ class Finished:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a provider has written down of a turn that nobody heard to its end; `is_whole` says that its answer is complete."""
+
+    text: str
+    usages: tuple[Usage, ...]
+    is_whole: bool
+
+
 ProviderEvent = Started | TextDelta | ToolStarted | ToolFinished | UsageReported | RateLimited | Notice | Finished
 
 
@@ -242,12 +252,28 @@ Judge = Callable[[ToolCall], Verdict]
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """A process: enough to recognise it later although pids are reused. `started_at` is in seconds after boot."""
+    """A process: enough to recognise it later although pids are reused. `started_at` is in seconds after boot.
+
+    `marker` names its run in the environment of everything below it, and its door for another worker; empty when it has none.
+    """
 
     pid: int
     started_at: float
     host: str
     boot_id: str
+    marker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Whose a turn is: the execution, and the epoch by which its worker owns it. A higher one takes it over."""
+
+    execution: int
+    epoch: int
+
+
+class NotAdopted(Exception):
+    """What another worker left cannot be gone on with."""
 
 
 class NotPrepared(Exception):
@@ -268,11 +294,20 @@ class Run(Protocol):
         """
         ...
 
-    def release(self, texts: tuple[UserText, ...], *, judge: Judge) -> None:
+    def release(self, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim | None = None) -> None:
         """Open the spend gate and hand over what was asked: from here on money may flow, and `judge` decides its tool calls.
 
         Both come only now, since messages may join the turn until this moment, and the process may have been there before it.
+        With a `claim`, a provider that adopts lets the turn go on should this worker go away.
         """
+        ...
+
+    def settle(self) -> None:
+        """The end of the turn is written: nobody needs to adopt it any more. Only after Finished, for a process that stays."""
+        ...
+
+    def leave(self) -> None:
+        """Go away and let the turn go on; another worker adopts it. Only for a provider that adopts, after `release` with a claim."""
         ...
 
     def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
@@ -329,4 +364,18 @@ class ExecutionProvider(Protocol):
 
     def open(self, prompt: Prompt) -> Run:
         """Return a run for this prompt; does not start anything."""
+        ...
+
+    def adopt(
+        self, prompt: Prompt, process: ProcessFacts, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim
+    ) -> Run:
+        """Go on with the released turn that another worker left in this process, under a higher epoch.
+
+        Its `events` begin at the beginning of the turn: they are the same, in the same order, as the other worker got. A tool call
+        that got no answer is put to `judge` again. Such a run never stays for the next turn. Raises NotAdopted.
+        """
+        ...
+
+    def recover(self, home: Path, session_id: str, uuid: str) -> Recovered | None:
+        """Return what is on disk of the turn with this last message, when its process is gone; None when there is nothing."""
         ...

@@ -1,20 +1,16 @@
-"""The pipes of a CLI that a shim runs: JSON messages, one a line, with a bound on what is read."""
+"""What a CLI that a shim runs reads and writes: JSON messages, one a line, with a bound on what is read."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
 from execution.shim.handle import Shim
-from fleet.kernel.masking import mask
 
 LONGEST_LINE = 16 * 1024 * 1024
 MOST_NOISE = 64 * 1024  # bytes on stdout that are no JSON, before we conclude that this is not the CLI we know
-_STDERR_KEPT = 4096
 
 
 class Unintelligible(Exception):
@@ -33,55 +29,52 @@ class Pipes:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
         self._input_ended = False
-        self._transports: list[asyncio.BaseTransport] = []
-        self._errors: deque[bytes] = deque(maxlen=32)
-        self._listening: asyncio.Task[None] | None = None
 
     @property
     def stderr(self) -> str:
-        """Return the end of what the CLI wrote to stderr, without secrets."""
-        return mask(b"".join(self._errors)[-_STDERR_KEPT:].decode(errors="replace")).strip()
+        """Return the end of what the CLI wrote to stderr, known once it has ended. It may contain secrets."""
+        return self._shim.last_words.decode(errors="replace").strip()
 
     def attach(self, shim: Shim) -> None:
         """Say which shim runs the CLI; before `connect`."""
         self._shim = shim
 
     async def connect(self) -> None:
-        """Attach to the pipes; the shim has started the CLI already."""
-        loop = asyncio.get_running_loop()
-        stdin, stdout, stderr = self._shim.take_streams()
-        self._reader = await self._read_from(stdout, limit=LONGEST_LINE)
-        errors = await self._read_from(stderr, limit=_STDERR_KEPT)
-        sink = os.fdopen(stdin, "wb", buffering=0)
-        transport, protocol = await loop.connect_write_pipe(lambda: asyncio.streams.FlowControlMixin(loop), sink)
-        self._transports.append(transport)
-        self._writer = asyncio.StreamWriter(transport, protocol, None, loop)
-        self._listening = loop.create_task(self._keep_errors(errors))
+        """Attach to the CLI; the shim has started it already."""
+        self._reader, self._writer = await asyncio.open_unix_connection(
+            sock=self._shim.take_stream(), limit=LONGEST_LINE
+        )
 
-    async def _read_from(self, descriptor: int, *, limit: int) -> asyncio.StreamReader:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=limit)
-        source = os.fdopen(descriptor, "rb", buffering=0)
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
-        self._transports.append(transport)
-        return reader
+    async def open_gate(self, *, run: str, epoch: int, memo: bytes) -> None:
+        """Tell the shim that money may flow from here on: should we go away, it keeps what runs for another worker of this run.
 
-    async def _keep_errors(self, errors: asyncio.StreamReader) -> None:
-        while piece := await errors.read(_STDERR_KEPT):
-            self._errors.append(piece)
+        `memo` is what that one has to know.
+        """
+        await self._send(b"R", b"\0".join([run.encode(), b"%d" % epoch, memo]))
 
-    async def last_words(self) -> str:
-        """Return what a CLI that has ended wrote to stderr at last."""
-        if self._listening is not None:
-            await asyncio.wait([self._listening], timeout=1)
-        return self.stderr
+    async def settle(self, run: str) -> None:
+        """Tell the shim that nothing of this run is left to take over."""
+        if self.is_connected():
+            await self._send(b"S", run.encode())
 
     async def write(self, data: str) -> None:
         """Write one line to the CLI. Raises BrokenPipeError when it does not read any more."""
+        if self._input_ended:
+            raise BrokenPipeError("The CLI's input is closed.")
+        await self._send(b"D", data.encode())
+
+    async def end_input(self) -> None:
+        """Close the CLI's input, which asks it to end."""
+        if not self._input_ended:
+            self._input_ended = True
+            if self.is_connected():
+                await self._send(b"E")
+
+    async def _send(self, kind: bytes, content: bytes = b"") -> None:
         if self._writer is None or self._writer.is_closing():
             raise BrokenPipeError("The CLI's input is closed.")
         try:
-            self._writer.write(data.encode())
+            self._writer.write(kind + len(content).to_bytes(4, "big") + content)
             await self._writer.drain()
         except OSError as error:
             raise BrokenPipeError("The CLI does not read any more.") from error
@@ -105,28 +98,23 @@ class Pipes:
     async def _line(self) -> bytes:
         try:
             return await self._reader.readuntil(b"\n")
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionResetError):
             return b""  # whatever is left was cut off in the middle
         except asyncio.LimitOverrunError as error:
             raise Unintelligible(f"It wrote a single line of more than {LONGEST_LINE // 1024**2} MB.") from error
 
-    async def end_input(self) -> None:
-        """Close the CLI's input, which asks it to end."""
-        self._input_ended = True
+    async def close(self) -> None:
+        """Let go of the CLI; the shim ends the process, or keeps it for another worker."""
         if self._writer is not None:
             self._writer.close()
 
-    async def close(self) -> None:
-        """Let go of the pipes; the shim ends the process."""
-        await self.end_input()
-        if self._listening is not None:
-            self._listening.cancel()
-        for transport in self._transports:
-            transport.close()
+    def is_connected(self) -> bool:
+        """Return whether somebody still takes what we say."""
+        return self._writer is not None and not self._writer.is_closing()
 
     def is_ready(self) -> bool:
         """Return whether the CLI's input is open."""
-        return self._writer is not None and not self._writer.is_closing()
+        return self.is_connected() and not self._input_ended
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

@@ -28,12 +28,15 @@ def boot_id() -> str:
     return f"{boot}/{Path('/proc/self/ns/pid').readlink().name.strip('pid:[]')}"
 
 
-def facts(pid: int) -> ProcessFacts:
-    """Return what recognises a living process later. Raises ProcessLookupError when there is none of that number."""
+def facts(pid: int, marker: str = "") -> ProcessFacts:
+    """Return what recognises a living process later, and by the marker what it starts.
+
+    Raises ProcessLookupError when there is none of that number.
+    """
     started_at = _started_at(pid)
     if started_at is None:
         raise ProcessLookupError(pid)
-    return ProcessFacts(pid, started_at, host(), boot_id())
+    return ProcessFacts(pid, started_at, host(), boot_id(), marker)
 
 
 def is_alive(pid: int, started_at: float) -> bool:

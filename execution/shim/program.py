@@ -1,230 +1,220 @@
-"""The shim: a small process between a worker and the CLI of one run. Started as `python -I -S program.py <fd>`; standard library only.
+"""The shim: a small process between a worker and the CLI of one run. Started with `python -I -S` and the descriptors of two sockets to
+its worker, one for control and one for what the CLI reads and writes (see `moving`); standard library only.
 
-Its stdin, stdout and stderr are the CLI's and are handed on. The file descriptor it is given is a socket to the worker:
-
-    worker → shim   one frame (length, NUL-separated): cwd, number of arguments, arguments…, number of secrets, NAME=secret…,
-                    NAME=value…; then lines: `stop <grace seconds>`
-    shim → worker   lines: `started <pid>`, `exited <status>`, `gone`; `failed <errno>` when the CLI cannot be started
-
-A secret reaches the CLI through a pipe that nobody else inherits: NAME holds the number of the end to read. A variable would stay
-readable in /proc for as long as the CLI lives; a pipe that was read to its end is empty.
+    worker → shim   one frame (length, NUL-separated): see `Order`; then lines: `stop <grace seconds>`
+    shim → worker   lines: `started <pid>`, `stderr <hex of its end>`, `exited <status>`, `gone`; `failed <errno>` when the CLI cannot be
+                    started
 
 It is a child subreaper, so that every descendant that loses its parent becomes its own child: when the kernel says that it has no
 child left, the whole tree is gone, whatever the tree did with sessions and process groups. The worker's death shows at once as the
-end of the socket, and once more by a pidfd; then the tree dies too.
+end of the socket, and once more by a pidfd. Until the spend gate is open, and after the run is settled, the tree dies with it; in
+between the shim waits at its door for another worker.
 """
 
-import ctypes
 import os
 import select
 import sys
 import time
 
-CONTROL = int(sys.argv[1])
-TERM, KILL, E2BIG = 15, 9, 7  # importing signal, errno, contextlib or subprocess would double the time to start
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
-SMALLEST_PIPE = 4096  # what a pipe holds even for a user who has too many of them
+from execution.shim.doors import Door
+from execution.shim.moving import Cli, Mover, Spool
+from execution.shim.starting import KILL, Order, prctl, start
+from execution.shim.trees import pidfd_of, remove, send
+
+TERM = 15
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 LAST_GRACE_SECONDS = 0.5  # when nobody is left to ask for more
+LAST_WORDS_SECONDS = 1.5  # what a worker gets to read the rest, once the tree is gone
+SHORT_WORDS_SECONDS = 0.1  # … and one that had it ended
+LOOK_SECONDS = 1.0  # how often strangers that became our children are collected
+KILLING_SECONDS = 0.005  # how often one looks while the tree is being ended
 
-_prctl = ctypes.CDLL(None).prctl
 
-
-def main() -> None:
+def main(control: int, data: int) -> None:
     """Run one CLI to its end, and everything it left behind."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    _prctl(PR_SET_DUMPABLE, 0)  # no other process of this user looks into our memory or takes our descriptors
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_DUMPABLE, 0)  # no other process of this user looks into our memory or takes our descriptors
     worker = os.getppid()
+    order = Order(receive_exactly(control, int.from_bytes(receive_exactly(control, 8), "big")))
     try:
-        cli = start(*receive_start())
+        cli = start(order, (control, data))
     except OSError as error:
-        say(f"failed {error.errno}")
+        remove(order.scratch)
+        os.write(control, b"failed %d\n" % (error.errno or 0))
         return
-    say(f"started {cli}")
-    let_go_of_streams()
-    grace = watch(cli, worker)
-    end_tree(cli, grace)
-    say("gone")
+    watch = Watch(order, cli, control, data, worker)
+    watch.say(f"started {cli.pid}")
+    watch.open_door()
+    watch.until_over()
+    remove(order.scratch)
 
 
-def receive_start() -> tuple[bytes, list[bytes], dict[bytes, bytes], dict[bytes, bytes]]:
-    """Read what to start. Nothing of it was ever in our own arguments or environment."""
-    length = int.from_bytes(receive_exactly(8), "big")
-    cwd, *rest = receive_exactly(length).split(b"\0")
-    arguments, rest = counted(rest)
-    secrets, variables = counted(rest)
-    return cwd, arguments, pairs(secrets), pairs(variables)
-
-
-def counted(fields: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """Split off the list whose length comes first."""
-    end = 1 + int(fields[0])
-    return fields[1:end], fields[end:]
-
-
-def pairs(entries: list[bytes]) -> dict[bytes, bytes]:
-    """Read NAME=value."""
-    return {name: value for name, _, value in (entry.partition(b"=") for entry in entries)}
-
-
-def receive_exactly(count: int) -> bytes:
+def receive_exactly(control: int, count: int) -> bytes:
     """Read so many bytes; leave when the worker goes away before it has said what to do."""
     received = b""
     while len(received) < count:
-        piece = os.read(CONTROL, count - len(received))
+        piece = os.read(control, count - len(received))
         if not piece:
             sys.exit(0)
         received += piece
     return received
 
 
-def start(cwd: bytes, argv: list[bytes], secrets: dict[bytes, bytes], environment: dict[bytes, bytes]) -> int:
-    """Start the CLI in a session of its own; it dies with us even if we are killed. Raises OSError as exec does."""
-    report, reported = os.pipe()
-    readable = {name: pipe_with(secret) for name, secret in secrets.items()}
-    environment = environment | {name: b"%d" % end for name, end in readable.items()}
-    pid = os.fork()
-    if pid == 0:
+class Watch:
+    """Waits for whatever happens first, and knows what follows from it."""
+
+    def __init__(self, order: Order, cli: Cli, control: int, data: int, worker: int) -> None:
+        self._order, self._cli, self._control = order, cli, control
+        self._worker = pidfd_of(worker, our_parent=True)
+        self._mover: Mover
+        self._data = data
+        self._door: Door | None = None
+        self._status: int | None = None
+        self._patience: float | None = None  # when the tree is ended by force; None: it is not being ended
+        self._deadline: float | None = None  # until when we wait for another worker; None: one is there
+        self._told_to_stop = False
+        self._is_gone = False
+
+    def open_door(self) -> None:
+        """Make ready what another worker would need, while the CLI is starting up."""
+        order = self._order
         try:
-            os.setsid()
-            _prctl(PR_SET_PDEATHSIG, KILL)
-            os.chdir(cwd)
-            os.close(CONTROL)
-            for end in readable.values():
-                os.set_inheritable(end, True)  # here, after the fork: only this program gets it
-            os.execve(argv[0], argv, environment)  # noqa: S606 - no shell
-        except OSError as error:
-            os.write(reported, str(error.errno).encode())
-        finally:
-            os._exit(127)
-    for end in (reported, *readable.values()):
-        os.close(end)  # the other end of the report closes itself when the exec succeeds
-    trouble = os.read(report, 16)
-    os.close(report)
-    if trouble:
-        os.waitpid(pid, 0)
-        raise OSError(int(trouble), os.strerror(int(trouble)))
-    return pid
+            spool = Spool(order.place, order.name, order.most)
+            self._door = Door(order.place, order.name, order.key) if spool.whole else None
+        except OSError:
+            spool = Spool(b"", b"", 0)  # nobody will be able to take over; the run itself needs none of it
+        self._mover = Mover(self._cli, spool, self._data)
 
+    def until_over(self) -> None:
+        """Serve until the tree is gone and nobody has to hear of it any more."""
+        while not self._is_over():
+            self._serve(self._ready(self._next_look()))
+        until = time.monotonic() + (SHORT_WORDS_SECONDS if self._told_to_stop else LAST_WORDS_SECONDS)
+        while not self._mover.is_flushed() and time.monotonic() < until:
+            self._mover.move(self._ready(0.1))
+        if self._door is not None:
+            self._door.close()
 
-def pipe_with(secret: bytes) -> int:
-    """Return the end to read of a pipe that holds the secret and then ends."""
-    if len(secret) > SMALLEST_PIPE:
-        raise OSError(E2BIG, "secret too long")  # writing would wait for a reader that is not there yet
-    reading, writing = os.pipe()
-    os.write(writing, secret)
-    os.close(writing)
-    return reading
+    def _is_over(self) -> bool:
+        return self._is_gone and (self._told_to_stop or not self._mover.can_change_hands() or self._is_late())
 
+    def _is_late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
-def let_go_of_streams() -> None:
-    """Close our copies of the CLI's streams, or their ends would never be seen."""
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nothing, stream)
-    os.close(nothing)
+    def _next_look(self) -> float:
+        return KILLING_SECONDS if self._patience is not None and not self._is_gone else LOOK_SECONDS
 
+    def _ready(self, seconds: float) -> set[int]:
+        poll = select.poll()
+        wanted = dict.fromkeys(self._mover.hears(), select.POLLIN)
+        for end in self._mover.speaks():
+            wanted[end] = wanted.get(end, 0) | select.POLLOUT
+        others = [self._control, self._worker, self._door.listener if self._door else -1]
+        if self._status is None:
+            others.append(self._cli.end)
+        wanted |= {end: select.POLLIN for end in others if end >= 0}
+        for end, what in wanted.items():
+            poll.register(end, what)
+        return {end for end, _ in poll.poll(seconds * 1000)}
 
-def watch(cli: int, worker: int) -> float:
-    """Wait until the CLI has ended, the worker asks to stop, or the worker is gone; return the grace its tree gets."""
-    poll = select.poll()
-    cli_end, worker_end = os.pidfd_open(cli), pidfd_of_parent(worker)
-    for descriptor in (CONTROL, cli_end, worker_end):
-        if descriptor is not None:
-            poll.register(descriptor, select.POLLIN)
-    while True:
-        ready = {descriptor for descriptor, _ in poll.poll(1000)}
-        if cli_end in ready:
-            reap(cli)
-            return LAST_GRACE_SECONDS
-        if CONTROL in ready:
-            return requested_grace()
-        if worker_end in ready:
-            return LAST_GRACE_SECONDS
-        reap(cli)  # strangers that became our children
+    def _serve(self, ready: set[int]) -> None:
+        self._mover.move(ready)
+        if self._control in ready:
+            self._hear_worker()
+        if self._worker in ready:
+            self._worker_left()
+        if self._door and self._door.listener in ready:
+            self._answer_the_door()
+        if self._is_late():
+            self._end_tree(LAST_GRACE_SECONDS)
+        self._look_at_the_tree()
 
+    # --- The worker ----------------------------------------------------------------------------------------------------
 
-def pidfd_of_parent(worker: int) -> int | None:
-    """Return a descriptor that tells of the worker's death; None when it died before we could ask."""
-    try:
-        descriptor = os.pidfd_open(worker)
-    except ProcessLookupError:
-        return None
-    if os.getppid() == worker:
-        return descriptor
-    os.close(descriptor)  # that number belongs to somebody else by now
-    return None
+    def _hear_worker(self) -> None:
+        try:
+            line = os.read(self._control, 64).split()
+        except OSError:
+            line = []
+        if not line:
+            self._worker_left()
+            return
+        self._told_to_stop = True
+        self._end_tree(float(line[1]))
 
+    def _worker_left(self) -> None:
+        """Wait for another one if there is something to take over; otherwise this is the end."""
+        self._let_worker_go()
+        if self._mover.can_change_hands():
+            self._deadline = time.monotonic() + self._order.patience
+        else:
+            self._told_to_stop = True
+            self._end_tree(LAST_GRACE_SECONDS)
 
-def requested_grace() -> float:
-    """Return the seconds between SIGTERM and SIGKILL that the worker asks for; a closed socket asks for little."""
-    try:
-        return float(os.read(CONTROL, 64).split()[1])
-    except (OSError, IndexError, ValueError):
-        return LAST_GRACE_SECONDS
+    def _let_worker_go(self) -> None:
+        for end in (self._control, self._worker):
+            if end >= 0:
+                os.close(end)
+        self._control = self._worker = -1
+        self._mover.detach()
 
+    def _answer_the_door(self) -> None:
+        caller = self._door.answer(self._mover, at_an_end=self._told_to_stop) if self._door else None
+        if caller is None:
+            return
+        self._let_worker_go()
+        self._control, data = caller.control, caller.data
+        self._worker = pidfd_of(caller.pid)
+        self._deadline = None
+        self._mover.attach(data)
+        self._tell_of_the_end()
 
-def end_tree(cli: int, grace: float) -> None:
-    """End every descendant: politely, then by force, until the kernel says that none is left."""
-    patience = time.monotonic() + grace
-    if reap(cli):
-        send(TERM)
-    while reap(cli):
-        if time.monotonic() >= patience:
+    def say(self, line: str) -> None:
+        """Tell the worker, if one is there."""
+        try:
+            os.write(self._control, line.encode() + b"\n")
+        except OSError:
+            pass
+
+    def _tell_of_the_end(self) -> None:
+        if self._status is not None:
+            self.say(f"stderr {self._mover.errors.hex()}")
+            self.say(f"exited {self._status}")
+        if self._is_gone:
+            self.say("gone")
+
+    # --- The tree ------------------------------------------------------------------------------------------------------
+
+    def _end_tree(self, grace: float) -> None:
+        """End every descendant: politely, then by force, until the kernel says that none is left."""
+        if self._patience is None and self._has_children():
+            send(TERM)
+        self._patience = min(self._patience or float("inf"), time.monotonic() + grace)
+
+    def _look_at_the_tree(self) -> None:
+        if self._is_gone:
+            return
+        if not self._has_children():
+            self._is_gone = True
+            self.say("gone")
+        elif self._patience is not None and time.monotonic() >= self._patience:
             send(KILL)
-        time.sleep(0.005)
 
+    def _has_children(self) -> bool:
+        """Collect children that have ended, noting the CLI's own end; False when no child is left at all."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self._cli.pid:
+                self._cli_ended(os.waitstatus_to_exitcode(status))
 
-def send(number: int) -> None:
-    """Signal every descendant. One that is born meanwhile is met in the next round."""
-    for pid in descendants():
-        try:
-            os.kill(pid, number)
-        except OSError:
-            continue
-
-
-def descendants() -> list[int]:
-    """Return the processes below us, the nearest first."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208 - importing pathlib doubles the time to start
-        if not name.isdigit():
-            continue
-        try:
-            children.setdefault(parent_of(int(name)), []).append(int(name))
-        except OSError:
-            continue
-    found = list(children.get(os.getpid(), []))
-    for pid in found:
-        found.extend(children.get(pid, []))
-    return found
-
-
-def parent_of(pid: int) -> int:
-    """Return a process's parent, from /proc/<pid>/stat."""
-    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - likewise
-        return int(file.read().rpartition(b")")[2].split()[1])
-
-
-def reap(cli: int) -> bool:
-    """Collect children that have ended, telling of the CLI's own end; False when no child is left at all."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return False
-        if pid == 0:
-            return True
-        if pid == cli:
-            say(f"exited {os.waitstatus_to_exitcode(status)}")
-
-
-def say(line: str) -> None:
-    """Tell the worker, if it is still there."""
-    try:
-        os.write(CONTROL, line.encode() + b"\n")
-    except OSError:
-        pass
-
-
-if __name__ == "__main__":
-    main()
+    def _cli_ended(self, status: int) -> None:
+        self._status = status
+        self._mover.take_errors()
+        self.say(f"stderr {self._mover.errors.hex()}")
+        self.say(f"exited {status}")
+        self._end_tree(LAST_GRACE_SECONDS)

@@ -87,6 +87,8 @@ FLEET_WARM_SECONDS = env.float("FLEET_WARM_SECONDS", default=600.0)
 FLEET_WARM_MEGABYTES = env.int("FLEET_WARM_MEGABYTES", default=600)
 # CLIs started ahead for the first turn of a conversation, for bots that ask for it: how many in a worker, all bots together.
 FLEET_PREWARMED_PROCESSES = env.int("FLEET_PREWARMED_PROCESSES", default=2)
+FLEET_DETACHED_SECONDS = env.float("FLEET_DETACHED_SECONDS", default=90.0)  # what runs waits so long for another worker
+FLEET_STOPPING_FILE = VAR / "stopping"  # there while all of Fleet stops: nobody will go on with anything
 FLEET_STALL_SECONDS = env.float("FLEET_STALL_SECONDS", default=120.0)  # a provider silent for so long is stopped
 FLEET_REPEATED_CALLS = env.int(
     "FLEET_REPEATED_CALLS", default=5

@@ -9,8 +9,8 @@ import pytest
 
 from budgets.models import Reservation
 from execution.models import Execution
-from execution.providers import registry
-from execution.providers.claude import launch, process
+from execution.providers import cli, registry
+from execution.providers.claude import launch
 from execution.states import ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import masking
 from tests.execution import fake_cli
@@ -28,7 +28,7 @@ def turn(run: Run, tmp_path: Path, settings, monkeypatch) -> Turn:
     """Run one turn with a CLI whose life is the given body."""
     settings.ANTHROPIC_API_KEY = "sk-ant-canary-not-a-key"
     masking.register(settings.ANTHROPIC_API_KEY)
-    monkeypatch.setattr(process, "EXIT_SECONDS", 1.0)
+    monkeypatch.setattr(cli, "EXIT_SECONDS", 1.0)
 
     def turned(body: str = "", *, path: Path | None = None, **script: object) -> Execution:
         path = path or fake_cli.write(tmp_path / "claude", body, **script)
@@ -64,7 +64,7 @@ class TestBeforeThePrompt:
         assert "[secret] is not welcome" in row.details["stderr"]
 
     def test_hangs(self, turn: Turn, monkeypatch) -> None:
-        monkeypatch.setattr(process, "HANDSHAKE_SECONDS", 1.0)
+        monkeypatch.setattr(cli, "HANDSHAKE_SECONDS", 1.0)
         row = turn("time.sleep(600)")
         check_failed(row, "not ready")
         check_free(row)

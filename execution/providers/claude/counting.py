@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from execution.ports import Usage
@@ -43,6 +44,14 @@ class Counting:
         if before is None or usage.output >= before.output:
             self._highest[message_id] = usage
         return usage
+
+    def kept(self) -> list[dict[str, Any]]:
+        """Return what has been counted so far, for a worker that goes on with the process."""
+        return [asdict(usage) for usage in self._highest.values()]
+
+    def restore(self, kept: list[dict[str, Any]]) -> None:
+        """Go on from what another worker had counted."""
+        self._highest = {str(number): Usage(**usage) for number, usage in enumerate(kept)}
 
     def rest(self, totals: Mapping[str, Mapping[str, Any]] | None, *, session_id: str) -> Usage | None:
         """Return what the CLI's totals of a fresh process have above what we have counted; None when there is nothing.

@@ -1,15 +1,9 @@
-"""One CLI: started behind a shim, its handshake done, then given one turn after the other until it is let go.
-
-The SDK lives on an event loop of its own thread; the worker's threads talk to it through futures and queues.
-"""
+"""One Claude CLI: its handshake done, then given one turn after the other until it is let go."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import threading
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,23 +11,19 @@ import structlog
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, HookContext, HookMatcher, Message
 from claude_agent_sdk.types import SyncHookJSONOutput
 
-from execution.ports import Finished, NotPrepared, ProcessFacts, Prompt, ToolCall, Verdict
+from execution.ports import Claim, Finished, NotPrepared, ProcessFacts, Prompt, ToolCall, Verdict
+from execution.providers import cli
 from execution.providers.claude import launch
 from execution.providers.claude.counting import Counting
-from execution.providers.claude.transport import ShimTransport
-from execution.shim.handle import Nursery, Shim
+from execution.providers.claude.transport import ShimTransport, TakenTransport
+from execution.providers.cli import LOOP, Broken, CliProcess
+from execution.shim.handle import Nursery
 from execution.shim.pipes import Ended, Unintelligible
+from execution.shim.taking import Inheritance
 from execution.states import OutcomeClass
 from fleet.kernel import loops
 
 log = structlog.get_logger(__name__)
-LOOP = "providers"
-HANDSHAKE_SECONDS = 30.0
-EXIT_SECONDS = 3.0  # what the CLI gets to leave by itself once its turn is over
-KILL_GRACE_SECONDS = 0.5  # between SIGTERM and SIGKILL
-GONE_SECONDS = 10.0
-
-_ASK_ADMIN = "Please try again; if it stays, an administrator finds more in the worker's log."
 
 
 class Turn(Protocol):
@@ -42,6 +32,15 @@ class Turn(Protocol):
     @property
     def said(self) -> str:
         """Return everything the model has said so far."""
+        ...
+
+    @property
+    def claim(self) -> Claim | None:
+        """Return whose turn it is; None when nobody else may go on with it."""
+        ...
+
+    def memo(self) -> bytes:
+        """Return what another worker would have to know to go on with it."""
         ...
 
     def message(self) -> dict[str, Any]:
@@ -65,65 +64,44 @@ class Turn(Protocol):
         ...
 
 
-class Broken(Exception):
-    """The CLI broke before it was ready; carries the end."""
-
-    def __init__(self, finished: Finished) -> None:
-        super().__init__(finished.sentence)
-        self.finished = finished
-
-
-class ClaudeProcess:
+class ClaudeProcess(CliProcess):
     """`start`, `give` and `let_go` belong to whoever owns the turn; `kill` and `interrupt` to any thread."""
 
-    def __init__(self, prompt: Prompt, *, nursery: Nursery) -> None:
-        self._prompt, self._nursery = prompt, nursery
-        self._shim: Shim | None = None
-        self._scratch: Path | None = None  # set before the CLI is started
-        self._lock = threading.Lock()
-        self._killed = False
-        self._ready: Future[None] = Future()
+    name = "Claude"
+
+    def __init__(self, prompt: Prompt, *, nursery: Nursery, transport: ShimTransport | None = None) -> None:
+        self._transport = transport or ShimTransport()
+        super().__init__(self._transport, nursery=nursery, session_id=prompt.session_id)
+        self._prompt = prompt
         self._client: ClaudeSDKClient | None = None
-        self._life: Future[None] | None = None
         self._turns: asyncio.Queue[Turn | None] = asyncio.Queue()
         self._turn: Turn | None = None
-        self._transport = ShimTransport()
         self.counting = Counting()
         self.resumed = False
-        self.facts: ProcessFacts
 
     # --- Its start -------------------------------------------------------------------------------------------------------
 
     def start(self) -> ProcessFacts:
         """Start the CLI and wait until it is ready for a prompt; it calls no API before it gets one. Raises NotPrepared."""
-        self.facts = self._spawn()
-        try:
-            self._ready.result(HANDSHAKE_SECONDS)
-        except TimeoutError:
-            late = f"It was not ready after {HANDSHAKE_SECONDS:.0f} seconds."
-            raise NotPrepared(self._broken(late, self._transport.stderr)) from None
-        except Broken as error:
-            raise NotPrepared(error.finished) from error
-        return self.facts
-
-    def _spawn(self) -> ProcessFacts:
+        path = launch.cli_path()
+        if launch.cli_version(path) < launch.OLDEST_VERSION:
+            raise NotPrepared(_too_old(path))
         plan = launch.prepare(self._prompt)
-        self._scratch = plan.scratch
-        cli = launch.cli_path()
-        if launch.cli_version(cli) < launch.OLDEST_VERSION:
-            raise NotPrepared(_too_old(str(cli)))
-        with self._lock:
-            if self._killed:
-                raise NotPrepared(Finished(OutcomeClass.STOPPED, sentence="Stopped."))
-            self._shim = shim = self._nursery.take()
-        try:
-            facts = shim.start(plan.argv, environment=plan.environment, secrets=plan.secrets, cwd=plan.cwd)
-        except OSError as error:
-            raise NotPrepared(self._broken(f"It could not be started: {error.strerror}.")) from error
         self.resumed = plan.resumed
-        self._transport.attach(shim)
-        self._life = loops.submit(self._live(), loop=LOOP)
+        facts = self._spawn(plan)
+        self._wait_ready()
         return facts
+
+    @classmethod
+    def taken(cls, prompt: Prompt, inherited: Inheritance, *, nursery: Nursery) -> ClaudeProcess:
+        """Return the process that another worker left; `go_on` with its turn."""
+        return cls(prompt, nursery=nursery, transport=TakenTransport(inherited.said))
+
+    def go_on(self, turn: Turn, inherited: Inheritance) -> None:
+        """Go on with the turn that another worker left: what the CLI asked may concern it at once. Raises NotPrepared."""
+        self._turn = turn
+        self.give(turn)
+        self._take_over(inherited)
 
     # --- Its turns -------------------------------------------------------------------------------------------------------
 
@@ -134,14 +112,10 @@ class ClaudeProcess:
     def _hand_over(self, turn: Turn | None) -> None:
         loops.background(LOOP).call_soon_threadsafe(self._turns.put_nowait, turn)
 
-    def is_there(self) -> bool:
-        """Return whether it could take a turn: it was not killed, and has not left by itself."""
-        return not self._killed and (self._shim is None or self._shim.alive)
-
     def interrupt(self) -> None:
         """Ask the CLI to end its turn; its result follows."""
         if self._client is not None:
-            loops.submit(self._interrupt(), loop=LOOP)
+            self._on_loop(self._interrupt())
 
     async def _interrupt(self) -> None:
         try:
@@ -150,30 +124,10 @@ class ClaudeProcess:
         except Exception as error:
             log.debug("claude.not_interrupted", error=str(error))
 
-    # --- Its end ---------------------------------------------------------------------------------------------------------
-
-    def kill(self) -> bool:
-        """Kill the CLI and everything below it; return whether that is proven."""
-        with self._lock:
-            self._killed = True
-            shim = self._shim
-        if shim is None:
-            return True
-        shim.stop(grace=KILL_GRACE_SECONDS)
-        return shim.wait_gone(GONE_SECONDS)
-
     def let_go(self, *, politely: bool) -> None:
-        """Let the CLI leave by itself when it has nothing left to do (`politely`), kill it otherwise, and keep nothing of it."""
+        """Let it leave by itself when it has nothing left to do (`politely`), kill it otherwise, and keep nothing of it."""
         self._hand_over(None)
-        if self._shim is not None:
-            if not (politely and self._shim.wait_gone(EXIT_SECONDS)):
-                self.kill()
-            if self._life is not None:
-                self._life.cancel()
-            loops.submit(self._transport.close(), loop=LOOP)
-            self._shim.close()
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        super().let_go(politely=politely)
 
     # --- On the loop -----------------------------------------------------------------------------------------------------
 
@@ -187,12 +141,22 @@ class ClaudeProcess:
             self._ready.set_result(None)
             while (turn := await self._turns.get()) is not None:
                 self._turn = turn
-                await client.query(_stream(turn.message()))
+                await self._ask_cli(client, turn)
                 await self._report(client, turn)
         except Exception as error:
-            self._end(await self._explain(error))
+            what = str(error) if isinstance(error, Unintelligible) else self._when()
+            self._end(await self._explain(what))
         finally:
             await self._leave(client)
+
+    async def _ask_cli(self, client: ClaudeSDKClient, turn: Turn) -> None:
+        """Hand over the prompt, unless another worker did; the shim hears first that there will be something to take over."""
+        if self._transport.was_asked:
+            return
+        if turn.claim is not None:
+            run, epoch = str(turn.claim.execution), turn.claim.epoch
+            await self._transport.open_gate(run=run, epoch=epoch, memo=turn.memo())
+        await client.query(_stream(turn.message()))
 
     async def _report(self, client: ClaudeSDKClient, turn: Turn) -> None:
         async for message in client.receive_messages():
@@ -201,9 +165,15 @@ class ClaudeProcess:
         raise Ended
 
     async def _leave(self, client: ClaudeSDKClient) -> None:
-        if self._turn is not None:
-            self._turn.silent()
-        await self._transport.end_input()
+        turn = self._turn
+        if turn is not None:
+            turn.silent()
+        if self._shim is not None and self._shim.is_left:
+            return
+        with contextlib.suppress(BrokenPipeError):
+            if turn is not None and turn.claim is not None:
+                await self._transport.settle(str(turn.claim.execution))
+            await self._transport.end_input()
         if not self._killed:
             await self._hear_out(client)
         await client.disconnect()
@@ -211,7 +181,7 @@ class ClaudeProcess:
     async def _hear_out(self, client: ClaudeSDKClient) -> None:
         """Read on until the CLI has left: one whose last words nobody reads waits two seconds for a reader."""
         with contextlib.suppress(Exception):
-            async with asyncio.timeout(EXIT_SECONDS):
+            async with asyncio.timeout(cli.EXIT_SECONDS):
                 async for _ in client.receive_messages():
                     pass
 
@@ -237,32 +207,11 @@ class ClaudeProcess:
             }
         }
 
-    # --- Explaining ------------------------------------------------------------------------------------------------------
-
-    async def _explain(self, error: Exception) -> Finished:
-        """Turn the end of a CLI that broke into a sentence; by then nothing of it is left."""
-        if self._killed:
-            return Finished(OutcomeClass.STOPPED, text=self._said(), sentence="Stopped.")
-        when = "in the middle of the turn" if self._ready.done() else "before it was ready"
-        what = str(error) if isinstance(error, Unintelligible) else f"It ended {when}."
-        await asyncio.to_thread(self.kill)
-        return self._broken(what, await self._transport.last_words())
-
     def _said(self) -> str:
         return self._turn.said if self._turn is not None else ""
 
-    def _broken(self, what: str, stderr: str = "") -> Finished:
-        status = self._shim.exit_status if self._shim else None
-        log.warning("claude.broken", session=self._prompt.session_id, what=what, stderr=stderr, exit_status=status)
-        return Finished(
-            OutcomeClass.ERROR,
-            text=self._said(),
-            sentence=f"The Claude CLI failed. {what} {_ASK_ADMIN}",
-            details={"stderr": stderr, "exit_status": status},
-        )
 
-
-def _too_old(path: str) -> Finished:
+def _too_old(path: Path) -> Finished:
     oldest = ".".join(str(number) for number in launch.OLDEST_VERSION)
     return Finished(
         OutcomeClass.ERROR,

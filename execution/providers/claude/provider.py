@@ -8,9 +8,9 @@ from pathlib import Path
 from django.conf import settings
 
 from budgets.states import Billing
-from execution.ports import Capabilities, Prompt, Run
+from execution.ports import Capabilities, Claim, Judge, ProcessFacts, Prompt, Recovered, Run, UserText
 from execution.providers import logins
-from execution.providers.claude import launch
+from execution.providers.claude import launch, transcripts
 from execution.shim.handle import Nursery
 from fleet.kernel import loops
 
@@ -18,7 +18,7 @@ from fleet.kernel import loops
 class ClaudeProvider:
     """The Claude Code CLI with an API key, or with a login whose directory a setting names."""
 
-    capabilities = Capabilities(name="claude", resumes_sessions=True, reports_cost=True)
+    capabilities = Capabilities(name="claude", resumes_sessions=True, reports_cost=True, adopts=True)
 
     def __init__(self) -> None:
         self._nursery = Nursery()
@@ -57,3 +57,15 @@ class ClaudeProvider:
         from execution.providers.claude.session import ClaudeRun
 
         return ClaudeRun.open(prompt, nursery=self._nursery)
+
+    def adopt(
+        self, prompt: Prompt, process: ProcessFacts, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim
+    ) -> Run:
+        """Go on with the turn that another worker left in this process. Raises NotAdopted."""
+        from execution.providers.claude.session import ClaudeRun
+
+        return ClaudeRun.adopt(prompt, process, texts, judge=judge, claim=claim, nursery=self._nursery)
+
+    def recover(self, home: Path, session_id: str, uuid: str) -> Recovered | None:
+        """Return what the CLI's transcript tells of the turn with this last message."""
+        return transcripts.recover(launch.configuration_directory(home), session_id, uuid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 from claude_agent_sdk import Message
 
 from execution.ports import (
+    Claim,
     Finished,
     Judge,
+    NotAdopted,
     Notice,
+    NotPrepared,
     ProcessFacts,
     Prompt,
     ProviderEvent,
@@ -22,6 +26,7 @@ from execution.ports import (
 from execution.providers.claude.process import ClaudeProcess
 from execution.providers.claude.translate import Translator
 from execution.providers.telling import told
+from execution.shim import taking
 from execution.shim.handle import Nursery
 from execution.states import OutcomeClass
 
@@ -35,6 +40,8 @@ class ClaudeRun:
         self._prompt, self._process, self._first = prompt, process, first
         self._judge: Judge
         self._texts: tuple[UserText, ...] = ()
+        self._adopted = False
+        self.claim: Claim | None = None
         self._events: queue.SimpleQueue[ProviderEvent | None] = queue.SimpleQueue()
         self._translator = Translator(process.counting)
         self._end: Finished | None = None
@@ -44,18 +51,73 @@ class ClaudeRun:
         """Return a run with a process of its own; starts nothing."""
         return cls(prompt, ClaudeProcess(prompt, nursery=nursery))
 
+    @classmethod
+    def adopt(
+        cls,
+        prompt: Prompt,
+        process: ProcessFacts,
+        texts: tuple[UserText, ...],
+        *,
+        judge: Judge,
+        claim: Claim,
+        nursery: Nursery,
+    ) -> ClaudeRun:
+        """Go on with the turn that another worker left. Raises NotAdopted."""
+        try:
+            inherited = taking.take(process, run=str(claim.execution), epoch=claim.epoch)
+            run = cls(prompt, ClaudeProcess.taken(prompt, inherited, nursery=nursery))
+            run._texts, run._judge, run.claim, run._adopted = texts, judge, claim, True
+            run._remember(json.loads(inherited.memo))
+            run._process.go_on(run, inherited)
+        except (taking.NotTaken, ValueError, KeyError, TypeError) as error:  # also a memo of another release
+            raise NotAdopted(str(error)) from error
+        except NotPrepared as error:
+            raise NotAdopted(error.finished.sentence) from error
+        return run
+
     def prepare(self) -> ProcessFacts:
         """Start the CLI and wait until it is ready for a prompt."""
         facts = self._process.start()
-        if self._prompt.resume and not self._process.resumed:
-            self._events.put(Notice(_LOST_SESSION))
+        self._mention_lost_session()
         return facts
 
-    def release(self, texts: tuple[UserText, ...], *, judge: Judge) -> None:
+    def _mention_lost_session(self) -> None:
+        if self._first and self._prompt.resume and not self._process.resumed:
+            self._events.put(Notice(_LOST_SESSION))
+
+    def release(self, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim | None = None) -> None:
         """Hand over the prompt."""
-        self._texts, self._judge = texts, judge
-        self._translator.totals_are_whole, self._translator.is_first = not self._process.resumed, self._first
+        self._texts, self._judge, self.claim = texts, judge, claim
+        self._look_at_the_process()
         self._process.give(self)
+
+    def _look_at_the_process(self) -> None:
+        self._translator.totals_are_whole, self._translator.is_first = not self._process.resumed, self._first
+
+    def memo(self) -> bytes:
+        """Return what another worker has to know of the process and of its earlier turns."""
+        process = self._process
+        known = {
+            "first": self._first,
+            "resumed": process.resumed,
+            "counted": process.counting.kept(),
+        }
+        return json.dumps(known).encode()
+
+    def _remember(self, known: dict[str, Any]) -> None:
+        self._first, self._process.resumed = known["first"], known["resumed"]
+        self._process.counting.restore(known["counted"])
+        self._look_at_the_process()
+        self._mention_lost_session()
+
+    def settle(self) -> None:
+        """Its end is written."""
+        if self.claim is not None:
+            self._process.settle_run(str(self.claim.execution))
+
+    def leave(self) -> None:
+        """Go away; the turn goes on without us."""
+        self._process.leave()
 
     def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
         """Return what the CLI tells; the last one is Finished, unless the run was killed."""
@@ -78,8 +140,9 @@ class ClaudeRun:
         return self._process.is_there()
 
     def again(self) -> ClaudeRun | None:
-        """Return the next turn of the session in the same CLI; None after an end that leaves doubt what it would do next."""
-        if self._end is None or self._end.outcome != OutcomeClass.OK or not self._process.is_there():
+        """Return the next turn of the session in the same CLI; None when there is doubt what it would do next, or was started with."""
+        doubtful = self._adopted or self._end is None or self._end.outcome != OutcomeClass.OK
+        if doubtful or not self._process.is_there():
             return None
         return ClaudeRun(self._prompt.next(), self._process, first=False)
 

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,6 +49,8 @@ class Launch:
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     cwd: Path
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    scratch: Path | None = None
 
 
 def prepare(prompt: Prompt) -> Launch:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 
 from django.conf import settings
 
 from budgets.states import Billing
-from execution.ports import Capabilities, Prompt, Run
+from execution.ports import Capabilities, Claim, Judge, NotAdopted, ProcessFacts, Prompt, Run, UserText
 from execution.providers import logins
 from execution.providers.codex import launch
 from execution.shim.handle import Nursery
@@ -57,3 +58,12 @@ class CodexProvider:
         from execution.providers.codex.session import CodexRun
 
         return CodexRun(prompt, nursery=self._nursery)
+
+    def adopt(
+        self, prompt: Prompt, process: ProcessFacts, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim
+    ) -> Run:
+        """Refuse: a turn of Codex ends with its worker."""
+        raise NotAdopted("A turn of Codex ends with its worker.")
+
+    def recover(self, home: Path, session_id: str, uuid: str) -> None:
+        """What its transcript tells is not read."""

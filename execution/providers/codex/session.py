@@ -6,8 +6,8 @@ The protocol lives on an event loop of its own thread; the worker's thread talks
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 
@@ -15,16 +15,17 @@ import structlog
 from openai_codex.generated.v2_all import TurnStartParams
 
 from execution.ports import (
+    Claim,
     Finished,
     Judge,
     Notice,
-    NotPrepared,
     ProcessFacts,
     Prompt,
     ProviderEvent,
     Started,
     UserText,
 )
+from execution.providers.cli import LOOP, Broken, CliProcess
 from execution.providers.codex import launch
 from execution.providers.codex.approvals import Approvals
 from execution.providers.codex.counting import Counting
@@ -33,51 +34,36 @@ from execution.providers.codex.rpc import Peer, RequestRefused
 from execution.providers.codex.threads import Thread, Threads
 from execution.providers.codex.translate import Translator
 from execution.providers.telling import told
-from execution.shim.handle import Nursery, Shim
+from execution.shim.handle import Nursery
 from execution.shim.pipes import Ended, Pipes, Unintelligible
-from execution.states import OutcomeClass
 from fleet.kernel import loops
 
 log = structlog.get_logger(__name__)
-LOOP = "providers"
-HANDSHAKE_SECONDS = 30.0
 STEER_SECONDS = 5.0
-EXIT_SECONDS = 3.0  # what the CLI gets to leave by itself once its turn is over
-KILL_GRACE_SECONDS = 0.5  # between SIGTERM and SIGKILL
-GONE_SECONDS = 10.0
 
 _LOST_SESSION = "The earlier part of this conversation is not on this machine any more, so I start afresh."
-_ASK_ADMIN = "Please try again; if it stays, an administrator finds more in the worker's log."
 
 
-class Broken(Exception):
-    """The CLI broke before it was ready; carries the end."""
+class CodexRun(CliProcess):
+    """One turn with a CLI of its own. `prepare`, `release` and `events` belong to the worker's thread; the rest to any."""
 
-    def __init__(self, finished: Finished) -> None:
-        super().__init__(finished.sentence)
-        self.finished = finished
-
-
-class CodexRun:
     """A turn with the CLI, and after a good answer the next one. `prepare`, `release`, `events` and `again` belong to the worker's
     thread; the rest to any.
     """
 
+    name = "Codex"
+
     def __init__(self, prompt: Prompt, *, nursery: Nursery) -> None:
-        self._prompt, self._nursery = prompt, nursery
+        self._pipes = Pipes()
+        super().__init__(self._pipes, nursery=nursery, session_id=prompt.session_id)
+        self._prompt = prompt
         self._threads = Threads(launch.configuration_directory(prompt.home))
-        self._shim: Shim | None = None
-        self._lock = threading.Lock()
-        self._killed = False
-        self._ready: Future[None] = Future()
         self._given: Future[tuple[tuple[UserText, ...], Judge]] = Future()
         self._turn: Future[str] = Future()
         self._events: queue.SimpleQueue[ProviderEvent | None] = queue.SimpleQueue()
-        self._life: Future[None] | None = None
         self._more: Future[bool] = Future()  # whether there will be another turn
         self._end_of_turn: Finished | None = None
         self._over = False
-        self._pipes = Pipes()
         self._peer = Peer(self._pipes)
         self._thread = Thread("")
         self._translator: Translator
@@ -89,35 +75,13 @@ class CodexRun:
         """Start the CLI and wait until its thread is open; it calls no API before it gets a prompt."""
         plan = launch.prepare(self._prompt)
         with launch.alone_at_first(self._prompt.home):
-            facts = self._start(plan)
+            facts = self._spawn(plan)
             self._wait_ready()
-        return facts
-
-    def _wait_ready(self) -> None:
-        try:
-            self._ready.result(HANDSHAKE_SECONDS)
-        except TimeoutError:
-            late = f"It was not ready after {HANDSHAKE_SECONDS:.0f} seconds."
-            raise NotPrepared(self._broken(late, self._pipes.stderr)) from None
-        except Broken as error:
-            raise NotPrepared(error.finished) from error
-
-    def _start(self, plan: launch.Launch) -> ProcessFacts:
-        with self._lock:
-            if self._killed:
-                raise NotPrepared(Finished(OutcomeClass.STOPPED, sentence="Stopped."))
-            self._shim = shim = self._nursery.take()
-        try:
-            facts = shim.start(plan.argv, environment=plan.environment, cwd=plan.cwd)
-        except OSError as error:
-            raise NotPrepared(self._broken(f"It could not be started: {error.strerror}.")) from error
-        self._pipes.attach(shim)
-        self._life = loops.submit(self._live(), loop=LOOP)
         return facts
 
     # --- The turn --------------------------------------------------------------------------------------------------------
 
-    def release(self, texts: tuple[UserText, ...], *, judge: Judge) -> None:
+    def release(self, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim | None = None) -> None:
         """Hand over the prompt."""
         self._over = False
         self._given.set_result((texts, judge))
@@ -142,28 +106,16 @@ class CodexRun:
 
     # --- The end ---------------------------------------------------------------------------------------------------------
 
-    def kill(self) -> bool:
-        """Kill the CLI and everything below it; return whether that is proven."""
-        with self._lock:
-            self._killed = True
-            shim = self._shim
-        if shim is None:
-            return True
-        shim.stop(grace=KILL_GRACE_SECONDS)
-        return shim.wait_gone(GONE_SECONDS)
-
     def close(self) -> None:
         """Wait for the CLI to leave by itself after its result, kill it otherwise, and let go of everything."""
         with self._lock:
             if not self._more.done():
                 self._more.set_result(False)
         self._given.cancel()
-        if self._shim is not None:
-            self._let_go_of(self._shim)
+        self.let_go(politely=self._over)
 
-    def is_there(self) -> bool:
-        """Return whether the CLI could still take a prompt."""
-        return not self._killed and (self._shim is None or self._shim.alive)
+    def settle(self) -> None:
+        """Nobody adopts it."""
 
     def again(self) -> CodexRun | None:
         """Return this run, ready for the session's next turn on the same thread; None after an end that leaves doubt."""
@@ -180,14 +132,6 @@ class CodexRun:
                 more.set_result(True)
         return self
 
-    def _let_go_of(self, shim: Shim) -> None:
-        if not (self._over and shim.wait_gone(EXIT_SECONDS)):
-            self.kill()
-        if self._life is not None:
-            self._life.cancel()
-        loops.submit(self._pipes.close(), loop=LOOP)
-        shim.close()
-
     # --- On the loop -----------------------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
@@ -200,10 +144,11 @@ class CodexRun:
             while await self._turn_over():
                 pass
         except Exception as error:
-            self._end(await self._explain(error))
+            self._end(await self._explained(error))
         finally:
             self._events.put(None)
-            await self._pipes.end_input()
+            with contextlib.suppress(BrokenPipeError):
+                await self._pipes.end_input()
             await self._peer.stop()
 
     async def _turn_over(self) -> bool:
@@ -299,29 +244,14 @@ class CodexRun:
 
     # --- Explaining ------------------------------------------------------------------------------------------------------
 
-    async def _explain(self, error: Exception) -> Finished:
+    async def _explained(self, error: Exception) -> Finished:
         """Turn the end of a CLI that broke into a sentence; by then nothing of it is left."""
-        if self._killed:
-            return Finished(OutcomeClass.STOPPED, text=self._said, sentence="Stopped.")
-        when = "in the middle of the turn" if self._ready.done() else "before it was ready"
-        what = str(error) if isinstance(error, Unintelligible | Unsafe) else f"It ended {when}."
+        what = str(error) if isinstance(error, Unintelligible | Unsafe) else self._when()
         if isinstance(error, RequestRefused):
             what = "It refused what we asked of it."
         elif not isinstance(error, Ended | BrokenPipeError | Unintelligible | Unsafe):
             log.exception("codex.failed", session=self._prompt.session_id)
-        await asyncio.to_thread(self.kill)
-        return self._broken(what, f"{error} {await self._pipes.last_words()}".strip())
+        return await self._explain(what, str(error))
 
-    @property
     def _said(self) -> str:
         return self._translator.said if self._turn.done() else ""
-
-    def _broken(self, what: str, stderr: str = "") -> Finished:
-        status = self._shim.exit_status if self._shim else None
-        log.warning("codex.broken", session=self._prompt.session_id, what=what, stderr=stderr, exit_status=status)
-        return Finished(
-            OutcomeClass.ERROR,
-            text=self._said,
-            sentence=f"The Codex CLI failed. {what} {_ASK_ADMIN}",
-            details={"stderr": stderr, "exit_status": status},
-        )

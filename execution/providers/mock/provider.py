@@ -5,9 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from budgets.states import Billing
-from execution.ports import Capabilities, Finished, Judge, Prompt, ProviderEvent, UserText
+from execution.ports import (
+    Capabilities,
+    Claim,
+    Finished,
+    Judge,
+    NotAdopted,
+    ProcessFacts,
+    Prompt,
+    ProviderEvent,
+    UserText,
+)
 from execution.providers.mock import script
 from execution.states import OutcomeClass
 
@@ -36,6 +47,15 @@ class MockProvider:
         """Return a run for this prompt."""
         return MockRun(prompt)
 
+    def adopt(
+        self, prompt: Prompt, process: ProcessFacts, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim
+    ) -> MockRun:
+        """Refuse: what ran inside a worker has ended with it."""
+        raise NotAdopted("The mock has no process.")
+
+    def recover(self, home: Path, session_id: str, uuid: str) -> None:
+        """It writes nothing down."""
+
 
 class MockRun:
     """One scripted turn."""
@@ -49,9 +69,16 @@ class MockRun:
     def prepare(self) -> None:
         """There is no process."""
 
-    def release(self, texts: tuple[UserText, ...], *, judge: Judge) -> None:
+    def release(self, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim | None = None) -> None:
         """Take what was asked."""
         self._texts, self._judge = texts, judge
+
+    def settle(self) -> None:
+        """There is nothing to adopt."""
+
+    def leave(self) -> None:
+        """What runs inside a worker ends with it."""
+        self._stopping.set()
 
     def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
         """Yield the script's events at its pace, None whenever `timeout` seconds pass without one."""
