@@ -3,6 +3,7 @@
 QUEUED = "execution.execution.queued"
 JOINED = "execution.execution.joined"
 CLAIMED = "execution.execution.claimed"
+ADOPTED = "execution.execution.adopted"  # another worker goes on with it
 RELEASED = "execution.execution.released"
 REQUEUED = "execution.execution.requeued"
 STOP_REQUESTED = "execution.execution.stop_requested"

@@ -105,6 +105,11 @@ class Execution(models.Model):
     boot_id = models.CharField(max_length=64, blank=True)
     pid = models.PositiveIntegerField(null=True, blank=True)
     pid_started_at = models.FloatField(null=True, blank=True, help_text="seconds after boot")
+    marker = models.CharField(
+        max_length=40,
+        blank=True,
+        help_text="names the run in what it started, and the door at which another worker takes it over",
+    )
     process_gone_at = models.DateTimeField(null=True, blank=True)
 
     prompt = models.JSONField(default=list, help_text="the messages: [{uuid, text}]")
@@ -217,6 +222,9 @@ class ExecutionEvent(models.Model):
     sequence = models.PositiveIntegerField()
     kind = models.CharField(max_length=20, choices=EventKind.choices)
     payload = models.JSONField(default=dict)
+    through = models.PositiveIntegerField(
+        null=True, blank=True, help_text="how many of the provider's events are written, once this line is"
+    )
     at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

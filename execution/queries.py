@@ -11,7 +11,19 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, Exists, F, IntegerField, OuterRef, QuerySet, Subquery, Value
+from django.db.models import (
+    BooleanField,
+    Count,
+    Exists,
+    ExpressionWrapper,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Value,
+)
 from django.db.models.functions import Coalesce
 
 from execution.models import Breaker, Execution, ExecutionEvent, ExecutionQuerySet, Worker
@@ -205,12 +217,25 @@ def _limit_of_identity() -> Subquery:
     return Subquery(Identity.objects.filter(pk=OuterRef("identity")).values("concurrency"))
 
 
+def held_by_others(worker: Worker) -> ExecutionQuerySet:
+    """Return what other workers of this machine hold, with its owner and whether its lease is over (`lease_is_over`)."""
+    held: ExecutionQuerySet = Execution.objects.filter(state__in=LEASED, owner__boot_id=worker.boot_id)
+    over = ExpressionWrapper(Q(lease_until__lt=clock.db_now()), output_field=BooleanField())
+    return held.exclude(owner=worker).select_related("owner").annotate(lease_is_over=over).order_by("pk")
+
+
 def still_owned(held: Collection[Execution]) -> dict[int, Execution]:
     """Return the current rows of those executions that their claimants still own, with only what a watcher needs."""
     rows: ExecutionQuerySet = Execution.objects.filter(pk__in=[row.pk for row in held], state__in=LEASED)
     mine = {(row.pk, row.epoch, row.owner_id) for row in held}
     current = rows.only("epoch", "owner", "stop_requested_at", "stop_reason")
     return {row.pk: row for row in current if (row.pk, row.epoch, row.owner_id) in mine}
+
+
+def goes_on_elsewhere(execution: Execution) -> bool:
+    """Return whether a worker has adopted the turn that `execution` is an earlier claim of, and still runs it."""
+    going_on = (ExecutionState.RUNNING, ExecutionState.WAITING_APPROVAL)
+    return Execution.objects.filter(pk=execution.pk, epoch__gt=execution.epoch, state__in=going_on).exists()
 
 
 def ordered_to_die(held: Collection[Execution]) -> dict[int, str]:

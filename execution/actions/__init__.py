@@ -4,8 +4,9 @@ Every write of a worker matches id, epoch and owner. A write that matches nothin
 and keep what it has as an orphan result.
 """
 
+from execution.actions.adopting import adopt
 from execution.actions.breaking import probe, reset_breaker
-from execution.actions.claiming import claim, release, requeue
+from execution.actions.claiming import claim, release, requeue, texts_of
 from execution.actions.closing import Ending, finish, keep_orphan, note_gone
 from execution.actions.confining import tell_refused_connections
 from execution.actions.dispatching import HOME, pass_on, queue_of
@@ -20,17 +21,22 @@ from execution.actions.holding import (
     why_to_end,
 )
 from execution.actions.queueing import expect, join, queue, request_stop
-from execution.actions.recording import meter, next_sequence, record_events
-from execution.actions.sweeping import silence, sweep
+from execution.actions.recording import Written, meter, next_sequence, record_events, written
+from execution.actions.recovering import close_as_lost
+from execution.actions.sweeping import bury_dead_workers, silence, sweep
 from execution.actions.workers import beat, register_worker, retire_worker, set_draining
 
 __all__ = [
     "HOME",
     "Ending",
     "Held",
+    "Written",
+    "adopt",
     "adopt_prewarmed",
     "beat",
+    "bury_dead_workers",
     "claim",
+    "close_as_lost",
     "expect",
     "finish",
     "join",
@@ -58,5 +64,7 @@ __all__ = [
     "silence",
     "sweep",
     "tell_refused_connections",
+    "texts_of",
     "why_to_end",
+    "written",
 ]

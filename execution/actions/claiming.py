@@ -47,7 +47,7 @@ _OPEN = """
     UPDATE execution_execution
     SET state = 'running', spend_stage = 'released', released_at = statement_timestamp(),
         lease_until = statement_timestamp() + %(lease)s::interval, pid = %(pid)s, pid_started_at = %(pid_started_at)s,
-        host = %(host)s, boot_id = %(boot_id)s, spawned_at = statement_timestamp() - %(spawned_ago)s::interval,
+        host = %(host)s, boot_id = %(boot_id)s, marker = %(marker)s, spawned_at = statement_timestamp() - %(spawned_ago)s::interval,
         ready_at = statement_timestamp() - %(ready_ago)s::interval
     WHERE id = %(id)s AND epoch = %(epoch)s AND owner_id = %(worker)s AND state = 'starting' AND stop_requested_at IS NULL
         AND kill_epoch = COALESCE((SELECT value FROM governance_killepoch), 0)
@@ -127,7 +127,7 @@ def release(
     if not opened:
         row = _still_allowed(execution, Execution.objects.owned(execution))
         if row.spend_stage == SpendStage.RELEASED:
-            return _texts(row)
+            return texts_of(row)
         opened = _open(execution, process, spawned_ago, ready_ago)
     if not opened:
         raise Fenced(f"Execution {execution.pk} moved on while its gate was opened.")
@@ -141,7 +141,7 @@ def release(
         origin_id=row.origin_id,
     )
     live.hint(f"execution:{row.pk}", state=row.state)
-    return _texts(row)
+    return texts_of(row)
 
 
 def _open(
@@ -156,6 +156,7 @@ def _open(
         "pid_started_at": process.started_at if process else None,
         "host": process.host if process else "",
         "boot_id": process.boot_id if process else "",
+        "marker": process.marker if process else "",
         "spawned_ago": spawned_ago if process else None,
         "ready_ago": ready_ago if process else None,
     }
@@ -176,7 +177,8 @@ def _still_allowed(execution: Execution, owned: ExecutionQuerySet) -> Execution:
     return row
 
 
-def _texts(row: Execution) -> tuple[UserText, ...]:
+def texts_of(row: Execution) -> tuple[UserText, ...]:
+    """Return the messages of a turn in the order they were said."""
     return tuple(UserText(entry["uuid"], entry["text"]) for entry in row.prompt)
 
 

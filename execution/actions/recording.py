@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
@@ -21,8 +22,8 @@ from fleet.kernel.exceptions import Fenced
 # One statement and one round trip: the guard (id, epoch, owner, state) and the insert are the same thing. The unique key makes it
 # repeatable after a commit whose reply was lost.
 _INSERT = """
-    INSERT INTO execution_executionevent (execution_id, sequence, kind, payload)
-    SELECT execution.id, line.sequence, line.kind, line.payload::jsonb
+    INSERT INTO execution_executionevent (execution_id, sequence, kind, payload, through)
+    SELECT execution.id, line.sequence, line.kind, line.payload::jsonb, %s
     FROM execution_execution AS execution,
          unnest(%s::int[], %s::text[], %s::text[]) AS line (sequence, kind, payload)
     WHERE execution.id = %s AND execution.epoch = %s AND execution.owner_id = %s AND execution.state = ANY(%s)
@@ -32,9 +33,12 @@ _INSERT = """
 Line = tuple[EventKind, dict[str, Any]]
 
 
-def record_events(*, execution: Execution, first_sequence: int, lines: Sequence[Line]) -> int:
+def record_events(
+    *, execution: Execution, first_sequence: int, lines: Sequence[Line], through: int | None = None
+) -> int:
     """Insert events with consecutive sequences from `first_sequence`, hint to who watches, and return the next free sequence.
 
+    `through` is how many of the provider's events are written with these: who goes on with the turn need not write them again.
     May be repeated with the same arguments. Raises Fenced when the execution is no longer this worker's.
     """
     sequences = list(range(first_sequence, first_sequence + len(lines)))
@@ -42,13 +46,36 @@ def record_events(*, execution: Execution, first_sequence: int, lines: Sequence[
     with connection.cursor() as cursor:
         cursor.execute(
             _INSERT,
-            [sequences, [str(kind) for kind, _ in lines], [json.dumps(payload) for _, payload in lines], *guard],
+            [
+                through,
+                sequences,
+                [str(kind) for kind, _ in lines],
+                [json.dumps(payload) for _, payload in lines],
+                *guard,
+            ],
         )
         written = cursor.rowcount
     if written == 0 and not Execution.objects.owned(execution).exists():
         raise Fenced(f"Execution {execution.pk} belongs to another worker now.")
     live.hint(f"execution:{execution.pk}", sequence=sequences[-1])
     return first_sequence + len(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How far a turn is written: the next line's sequence, how many of the provider's events, and which calls were refused."""
+
+    next_sequence: int
+    through: int
+    refused: frozenset[str]
+
+
+def written(execution: Execution) -> Written:
+    """Return how far the events of an execution are written."""
+    lines = ExecutionEvent.objects.filter(execution=execution)
+    last = lines.aggregate(sequence=Max("sequence"), through=Max("through"))
+    refused = lines.filter(kind=EventKind.TOOL_DENIED).values_list("payload__call", flat=True)
+    return Written(int(last["sequence"] or 0) + 1, int(last["through"] or 0), frozenset(refused))
 
 
 def next_sequence(execution: Execution) -> int:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import datetime as dt
 
 import structlog
+from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from execution import events
 from execution.actions.claiming import give_back, held_back
-from execution.actions.closing import Ending, close, note_gone
+from execution.actions.closing import close, note_gone
 from execution.actions.holding import settle_held_of_the_dead
+from execution.actions.recovering import close_lost, is_gone
 from execution.actions.workers import retire_worker
 from execution.models import Execution, ExecutionQuerySet, Worker
 from execution.policies import check_not_held_back
 from execution.shim import processes
-from execution.states import EXECUTION, LEASED, ExecutionState, OutcomeClass, SpendStage
+from execution.states import EXECUTION, LEASED, ExecutionState, SpendStage
 from fleet.kernel import clock, steadiness
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Refused
@@ -30,12 +32,9 @@ from governance.states import OrderState
 
 log = structlog.get_logger(__name__)
 BATCH = 50
+MOST_LOOKED_AT = 500  # what may still go on must not hide what is over
 SILENT = dt.timedelta(seconds=60)  # a worker that has not beaten for so long has fenced itself long ago
 _BY = Actor.system("sweep")
-_LOST = (
-    "The worker that ran this was lost in the middle of it, and its answer with it. It may have been paid for, so it is not "
-    "repeated by itself. Please ask again if you still need it."
-)
 
 
 def sweep() -> int:
@@ -44,12 +43,29 @@ def sweep() -> int:
     bury_dead_workers(believe_silence=steady)
     settle_held_of_the_dead()
     rows = _over() if steady else _over().filter(owner__stopped_at__isnull=False)
-    over = rows.order_by("lease_until").values_list("pk", flat=True)[:BATCH]
-    return each(_settle, list(over), what="lease") + silence() + each(_prove_gone, _unproven(), what="stop_line")
+    over = [row.pk for row in rows.order_by("lease_until")[:MOST_LOOKED_AT] if not _may_go_on(row)][:BATCH]
+    return each(_settle, over, what="lease") + silence() + each(_prove_gone, _unproven(), what="stop_line")
 
 
 def _over() -> ExecutionQuerySet:
-    return Execution.objects.filter(state__in=LEASED, lease_until__lt=clock.db_now())
+    """Return what nobody holds: its lease is over, or its worker is, and its process would be here if there were one."""
+    stopped = Exists(Worker.objects.filter(pk=OuterRef("owner"), stopped_at__isnull=False))
+    left = Q(stopped) & Q(boot_id__in=("", processes.boot_id()))
+    return Execution.objects.filter(Q(lease_until__lt=clock.db_now()) | left, state__in=LEASED)
+
+
+def _may_go_on(row: Execution) -> bool:
+    """Return whether its process lives here: a worker may still adopt it, or it is about to end. Not for ever."""
+    lives = row.boot_id == processes.boot_id() and row.pid is not None and not _is_over(row)
+    return lives and not Execution.objects.filter(pk=row.pk, lease_until__lt=clock.db_now(-_waited_for())).exists()
+
+
+def _is_over(row: Execution) -> bool:
+    return processes.proven_gone(row.boot_id, row.pid, row.pid_started_at)
+
+
+def _waited_for() -> dt.timedelta:
+    return dt.timedelta(seconds=settings.FLEET_DETACHED_SECONDS)
 
 
 @transaction.atomic
@@ -59,11 +75,10 @@ def _settle(identifier: int) -> bool:
     if give_back(rows.exclude(spend_stage=SpendStage.RELEASED), by=_BY, why="its worker was lost"):
         return True
     row = rows.first()
-    if row is None:
+    if row is None or _may_go_on(row):
         return False
     log.warning("execution.lost", execution=identifier, worker=str(row.owner_id))
-    ending = Ending(ExecutionState.LOST, OutcomeClass.LOST, _LOST, gone=_is_gone(row), fields={"epoch": F("epoch") + 1})
-    return close(rows, ending=ending, by=_BY) is not None
+    return close_lost(rows, row, by=_BY) is not None
 
 
 def _unproven() -> list[int]:
@@ -75,42 +90,29 @@ def _unproven() -> list[int]:
 
 def _prove_gone(identifier: int) -> bool:
     row = Execution.objects.get(pk=identifier)
-    if not _is_gone(row):
+    if not is_gone(row):
         return False
     note_gone(execution=row, by=_BY)
     return True
-
-
-def _is_gone(row: Execution) -> bool:
-    return processes.proven_gone(row.boot_id, row.pid, row.pid_started_at)
 
 
 def bury_dead_workers(*, believe_silence: bool = True) -> None:
     """Declare workers lost: those of this host as soon as their process is gone, others when they have been silent for long.
 
     With `believe_silence` off (the clock that measures it has leapt) only a process that is gone counts.
-
-    The leases of one that died here are ended at once, but only when its process trees are gone too: nothing may start beside them.
     """
     silent = Worker.objects.filter(beat_at__lt=clock.db_now(-SILENT)).values("pk")
     waiting = Worker.objects.filter(stopped_at=None).annotate(silent=Exists(silent.filter(pk=OuterRef("pk"))))
     for worker in waiting.order_by("beat_at")[:BATCH]:
         died_here = processes.proven_gone(worker.boot_id, worker.pid, worker.pid_started_at)
-        if (worker.silent and believe_silence) or (died_here and _trees_are_gone(worker)):
+        if (worker.silent and believe_silence) or died_here:
             _bury(worker)
-
-
-def _trees_are_gone(worker: Worker) -> bool:
-    return all(_is_gone(row) for row in Execution.objects.filter(owner=worker, state__in=LEASED, pid__isnull=False))
 
 
 @transaction.atomic
 def _bury(worker: Worker) -> None:
     if retire_worker(worker_id=worker.pk, event=events.WORKER_LOST, by=_BY):
         log.warning("worker.lost", worker=str(worker.pk), host=worker.host, pid=worker.pid)
-        Execution.objects.filter(owner=worker, state__in=LEASED).update(
-            lease_until=clock.db_now(-dt.timedelta(seconds=1))
-        )
 
 
 def silence() -> int:

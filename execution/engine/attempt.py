@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import errno
 import threading
 import time
 from collections.abc import Callable
@@ -15,17 +13,18 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
-from execution import actions, ports
+from execution import actions, ports, queries
 from execution.actions import Ending
 from execution.actions.recording import Line
 from execution.engine import workspace
+from execution.engine.endings import AWAY, FAULT, SILENT_END, TAKEN_OVER, Left, ago, refusal_of_the_machine, state_of
 from execution.engine.gatekeeper import Gatekeeper
 from execution.engine.halts import GRACE_SECONDS, Halt, Limits
 from execution.engine.memory import Memory
 from execution.engine.standby import Ready, Standby, bring_to_the_gate
 from execution.engine.transcript import COALESCE_SECONDS, Transcript, clean
 from execution.models import Execution
-from execution.ports import Finished, NotPrepared, ProcessFacts, Run, Usage
+from execution.ports import Claim, Finished, NotPrepared, ProcessFacts, Run, Usage
 from execution.providers import registry
 from execution.states import EventKind, ExecutionState, OutcomeClass
 from fleet.kernel import clock, database
@@ -35,11 +34,8 @@ from fleet.kernel.exceptions import Fenced, Refused
 log = structlog.get_logger(__name__)
 SURVIVE_SECONDS = 20.0  # as long as a worker without a database may believe that it still owns anything
 PAID_SURVIVE_SECONDS = (
-    300.0  # by then nothing runs any more, and the row itself says whose it is: what was paid is worth the wait
+    300.0  # nothing runs by then, and the row itself says whose it is: what was paid is worth the wait
 )
-_FAULT = "Something broke inside Fleet while this was running. The worker's log has the details; please try again."
-_SILENT_END = "The provider ended without saying how. Please try again."
-_AWAY = "The database could not be reached for too long, so the worker stopped this by itself. Please try again."
 
 
 class Attempt:
@@ -60,6 +56,9 @@ class Attempt:
         self._halted_at = 0.0
         self._fenced = False
         self._released = False
+        self._leaving = False
+        self._left_alone: ProcessFacts | None = None  # what another worker left, and we could not take over
+        self._taken = 0  # events of the provider
         self.is_closing = False
         self._ended_at = 0.0
         self._sequence = 1
@@ -80,6 +79,26 @@ class Attempt:
             stop = run.kill if halt.at_once or not self._released else run.interrupt
             threading.Thread(target=stop, name=f"halt:{self.execution.pk}", daemon=True).start()
 
+    def leave(self) -> bool:
+        """Let the turn go on without this worker, for another one to adopt; False when it has to be ended."""
+        with self._halt_lock:
+            able = self._released and self._run is not None and self._provider.capabilities.adopts
+            self._leaving = able and self._halt is None and not self.is_closing
+        return self._leaving
+
+    def fence(self) -> None:
+        """The row is not ours any more. What another worker goes on with is left to it; anything else is ended at once."""
+        self._fenced = True
+        if self._goes_on_elsewhere():
+            self._leaving = True
+        else:
+            self.halt(TAKEN_OVER, fenced=True)
+
+    def _goes_on_elsewhere(self) -> bool:
+        """Return whether another worker has adopted it. The shim listens to that one only; killing would end what is not ours."""
+        able = self._released and self._provider.capabilities.adopts
+        return able and queries.goes_on_elsewhere(self.execution)
+
     def weigh(self) -> None:
         """End this attempt when it uses more memory than its bot may; asked on the worker's clock."""
         exceeded = self._memory.exceeded()
@@ -94,6 +113,8 @@ class Attempt:
             self._close(self._carry())
         except Fenced:
             self._abandon()
+        except Left:
+            pass
         except (DatabaseError, InterfaceError) as error:
             log.error("execution.left_to_the_sweep", execution=self.execution.pk, error=str(error))
         finally:
@@ -111,17 +132,17 @@ class Attempt:
         except Refused as refusal:
             outcome = OutcomeClass.GOVERNANCE if refusal.code == "killed" else OutcomeClass.STOPPED
             return Finished(outcome, sentence=refusal.sentence)
-        except Fenced:
+        except (Fenced, Left):
             raise
         except (DatabaseError, InterfaceError):
             log.exception("execution.database_away", execution=self.execution.pk)
-            return Finished(OutcomeClass.ERROR, sentence=_AWAY)
+            return Finished(OutcomeClass.ERROR, sentence=AWAY)
         except OSError as error:
             log.exception("execution.machine_refuses", execution=self.execution.pk)
-            return Finished(OutcomeClass.ERROR, sentence=_refusal_of_the_machine(error))
+            return Finished(OutcomeClass.ERROR, sentence=refusal_of_the_machine(error))
         except Exception:
             log.exception("execution.fault", execution=self.execution.pk)
-            return Finished(OutcomeClass.ERROR, sentence=_FAULT)
+            return Finished(OutcomeClass.ERROR, sentence=FAULT)
 
     def _begin(self) -> Run:
         """Bring the process to the spend gate, commit the release, and only then hand over the prompt."""
@@ -143,7 +164,8 @@ class Attempt:
         self._released = True
         refused = partial(self._transcript.aside, EventKind.TOOL_DENIED)
         gatekeeper = Gatekeeper(self.execution, workspace=prompt.workspace, refused=refused)
-        run.release(texts, judge=gatekeeper.judge)
+        claim = Claim(self.execution.pk, self.execution.epoch)
+        run.release(texts, judge=gatekeeper.judge, claim=claim)
         return run
 
     def _at_the_gate(self, prompt: ports.Prompt) -> Ready:
@@ -178,8 +200,8 @@ class Attempt:
         return actions.release(
             execution=self.execution,
             process=process,
-            spawned_ago=_ago(gate.began),
-            ready_ago=_ago(gate.ready),
+            spawned_ago=ago(gate.began),
+            ready_ago=ago(gate.ready),
             by=self._by,
         )
 
@@ -193,12 +215,22 @@ class Attempt:
             if isinstance(event, Finished):
                 self._ended_at = time.monotonic()
                 return event
+            if self._leaving:
+                self._leave(run)
+                raise Left
             self._watch_limits()
             if self._halt and self._halt.at_once and (event is None or not self._halt.hears_out):
                 break
-        return Finished(OutcomeClass.ERROR, sentence=_SILENT_END)
+        return Finished(OutcomeClass.ERROR, sentence=SILENT_END)
+
+    def _leave(self, run: Run) -> None:
+        with self._halt_lock:
+            self._run = None
+        run.leave()
+        log.info("execution.left", execution=self.execution.pk, epoch=self.execution.epoch)
 
     def _take(self, event: ports.ProviderEvent) -> None:
+        self._taken += 1
         if self._halt and isinstance(event, ports.TextDelta):
             return  # it was told to stop: its answer ends here
         self._limits.alive()
@@ -209,6 +241,9 @@ class Attempt:
                 self._limits.tool_started(event)
             case ports.ToolFinished():
                 self._limits.tool_finished(event.call_id)
+        self._note(event)
+
+    def _note(self, event: ports.ProviderEvent) -> None:
         self._transcript.take(event)
 
     def _watch_limits(self) -> None:
@@ -227,7 +262,13 @@ class Attempt:
         return database.survive(write, seconds=PAID_SURVIVE_SECONDS if self._released else SURVIVE_SECONDS)
 
     def _write(self, lines: list[Line]) -> None:
-        write = partial(actions.record_events, execution=self.execution, first_sequence=self._sequence, lines=lines)
+        write = partial(
+            actions.record_events,
+            execution=self.execution,
+            first_sequence=self._sequence,
+            lines=lines,
+            through=self._taken,
+        )
         self._sequence = self._survive(write)
 
     def _meter(self, usages: list[Usage]) -> None:
@@ -258,7 +299,9 @@ class Attempt:
             stays = self._let_stay(finished)
             self._finish(finished, gone=False)
             if stays is not None:
-                self._standby.notes.stands_by(stays)
+                kept, over = stays
+                over.settle()
+                self._standby.notes.stands_by(kept)
             elif self._let_go():
                 actions.note_gone(execution=self.execution, by=self._by)
         else:
@@ -286,7 +329,7 @@ class Attempt:
         if self._halt and outcome != OutcomeClass.OK:
             outcome, sentence, cause = self._halt.outcome, self._halt.sentence, self._halt.cause
         return Ending(
-            state=_state_of(outcome, gone=gone),
+            state=state_of(outcome, gone=gone),
             outcome=outcome,
             sentence=clean(sentence),
             answer=clean(finished.text) or self._transcript.text,
@@ -296,9 +339,8 @@ class Attempt:
             fields={
                 **self._transcript.tokens(),
                 **self._cost,
-                "first_event_at": self._transcript.first_event_at,
-                "first_text_at": self._transcript.first_text_at,
-                "provider_ended_at": clock.db_now(-_ago(self._ended_at)) if self._ended_at else None,
+                **self._moments(),
+                "provider_ended_at": clock.db_now(-ago(self._ended_at)) if self._ended_at else None,
                 "tool_calls": self._limits.called if self._released else 0,
                 "provider_version": self._transcript.version,
                 "session_id": finished.session_id or self._transcript.session_id or self.execution.session_id,
@@ -306,8 +348,15 @@ class Attempt:
             },
         )
 
+    def _moments(self) -> dict[str, Any]:
+        return {"first_event_at": self._transcript.first_event_at, "first_text_at": self._transcript.first_text_at}
+
     def _abandon(self) -> None:
-        """Another worker owns the row: kill what runs, keep what there is."""
+        """Another worker owns the row: kill what runs, keep what there is; or leave it, if that one goes on with it."""
+        run = self._run
+        if run is not None and self._goes_on_elsewhere():
+            self._leave(run)
+            return
         self._let_go()
         log.warning("execution.fenced", execution=self.execution.pk, epoch=self.execution.epoch)
         if self._released:
@@ -325,8 +374,8 @@ class Attempt:
             post = partial(actions.meter, execution=self.execution, usages=usages, billing=billing)
             database.survive(post, seconds=SURVIVE_SECONDS)
 
-    def _let_stay(self, finished: Finished) -> Ready | None:
-        """Leave the process to the next turn of its session, if it may stay.
+    def _let_stay(self, finished: Finished) -> tuple[Ready, Run] | None:
+        """Leave the process to the next turn of its session, if it may stay; return what stands by now, and the run that is over.
 
         Before the end is written, since the next turn may be claimed right after. Until then nobody can ask for it: no turn has the
         number that its prompt expects.
@@ -336,12 +385,13 @@ class Attempt:
         if run is None or finished.session_id not in ("", prompt.session_id):
             return None
         kept = replace(self._gate, prompt=prompt.next(), run=run, ready=time.monotonic(), turns=self._gate.turns + 1)
-        if not self._standby.keep(kept):
+        over = self._run
+        if over is None or not self._standby.keep(kept):
             return None
         self._standing = None
         with self._halt_lock:
             self._run = None
-        return kept
+        return kept, over
 
     def _let_go(self) -> bool:
         """Close the run and return whether its processes are proven gone."""
@@ -349,24 +399,3 @@ class Attempt:
             return True
         self._run.close()
         return self._run.kill()
-
-
-def _refusal_of_the_machine(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "The disk is full where this bot works, so it could not go on. Make room on the worker's machine, then ask again."
-    return (
-        f"The worker's machine refused something it needs: {error.strerror or error}. The worker's log has the details."
-    )
-
-
-def _ago(moment: float) -> dt.timedelta:
-    """Return how long ago a moment of time.monotonic() was."""
-    return dt.timedelta(seconds=time.monotonic() - moment)
-
-
-def _state_of(outcome: OutcomeClass, *, gone: bool) -> ExecutionState:
-    if outcome == OutcomeClass.OK:
-        return ExecutionState.SUCCEEDED
-    if outcome in (OutcomeClass.STOPPED, OutcomeClass.GOVERNANCE) and gone:
-        return ExecutionState.STOPPED
-    return ExecutionState.FAILED

@@ -41,6 +41,10 @@ class Limits:
         self.called = 0
         self.written = 0
 
+    def began_ago(self, seconds: float) -> None:
+        """Count from when the gate was opened, although this worker came later."""
+        self._began = time.monotonic() - seconds
+
     def alive(self) -> None:
         """Note a sign of life."""
         self._sign_of_life = time.monotonic()

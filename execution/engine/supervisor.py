@@ -1,7 +1,7 @@
 """The worker: takes executions while it has slots, keeps their leases, and ends them when it must.
 
-Its clocks run in threads of their own: beat (5 s), fence (0.5 s), watch (0.5 s and on a live hint), drain (1 s), sweep (5 s), weigh
-(2 s).
+Its clocks run in threads of their own: beat (5 s), fence (0.5 s), watch (0.5 s and on a live hint), drain (1 s), inherit
+(0.5 s), sweep (5 s), weigh (2 s).
 PostgreSQL alone decides; a Celery message is a hint, and without one the drain finds the same work a second later.
 """
 
@@ -19,6 +19,8 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 
 from execution import actions, events, queries, sandbox
+from execution.engine import inheriting
+from execution.engine.adoption import Adoption
 from execution.engine.attempt import Attempt
 from execution.engine.halts import Halt
 from execution.engine.hints import Listener
@@ -36,6 +38,7 @@ FENCE_SECONDS = 20.0  # below the lease of 30 s: what we run is dead before anyb
 WATCH_SECONDS = 0.5
 DRAIN_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
+INHERIT_SECONDS = 0.5
 WEIGH_SECONDS = 2.0
 HINTLESS = dt.timedelta(seconds=1.5)  # older than this, an execution's hint has reached nobody
 
@@ -45,7 +48,6 @@ _FENCED = Halt(
     at_once=True,
     hears_out=True,
 )
-_TAKEN_OVER = Halt(OutcomeClass.LOST, "Another worker owns this now.", at_once=True)
 _RESTART = Halt(
     OutcomeClass.STOPPED, "The worker was restarted before this was finished. Please send it again.", give_back=True
 )
@@ -60,6 +62,7 @@ class Supervisor:
         self.worker: Worker
         self._by: Actor
         self._attempts: set[Attempt] = set()  # two of one execution while the first, given up, still lets go
+        self._adopting: set[int] = set()
         self._standby = Standby(self.slots)
         self._lock = threading.Lock()
         self._taken = 0
@@ -74,6 +77,7 @@ class Supervisor:
             self._watch,
             self._drain,
             Ticker("sweep", self._sweep, seconds=SWEEP_SECONDS),
+            Ticker("inherit", self._inherit, seconds=INHERIT_SECONDS),
             Ticker("weigh", self._weigh, seconds=WEIGH_SECONDS),
         ]
         self._listener = Listener(self._hear)
@@ -101,13 +105,19 @@ class Supervisor:
         self.refuse_work()
         self._standby.close()
         if not self._wait_until_idle(grace):
-            self._halt_all(_RESTART)
+            self._leave_or_end()
             self._wait_until_idle(30.0)
         self._listener.stop()
         for clock in self._clocks:
             clock.stop()
         actions.retire_worker(worker_id=self.worker.pk, event=events.WORKER_STOPPED, by=self._by)
         log.info("worker.stopped", worker=str(self.worker.pk))
+
+    def _leave_or_end(self) -> None:
+        """Leave what goes on without us to the next worker; end the rest, and all of it when nobody is going to come."""
+        for attempt in self._held():
+            if settings.FLEET_STOPPING_FILE.exists() or not attempt.leave():
+                attempt.halt(_RESTART)
 
     def _register(self) -> None:
         process = processes.facts(os.getpid())
@@ -152,7 +162,19 @@ class Supervisor:
         execution = actions.claim(execution_id=execution_id, epoch=epoch, worker_id=self.worker.pk, by=self._by)
         if execution is None:
             return None
-        attempt = Attempt(execution, by=self._by, standby=self._standby)
+        self._run(Attempt(execution, by=self._by, standby=self._standby))
+        return execution
+
+    def adopt(self, execution_id: int, epoch: int) -> Execution | None:
+        """Go on with what another worker left, in the calling thread; None when there was nothing to take over."""
+        execution = actions.adopt(execution_id=execution_id, epoch=epoch, worker=self.worker, by=self._by)
+        if execution is None:
+            return None
+        log.info("execution.adopted", execution=execution.pk, epoch=execution.epoch)
+        self._run(Adoption(execution, by=self._by, standby=self._standby))
+        return execution
+
+    def _run(self, attempt: Attempt) -> None:
         with self._lock:
             self._attempts.add(attempt)
         try:
@@ -160,12 +182,13 @@ class Supervisor:
         finally:
             with self._lock:
                 self._attempts.discard(attempt)
-        return execution
 
-    def _in_thread(self, execution_id: int, epoch: int) -> None:
+    def _in_thread(
+        self, execution_id: int, epoch: int, work: Callable[[int, int], Execution | None] | None = None
+    ) -> None:
         worked: Execution | None = None
         try:
-            worked = self.work(execution_id, epoch)
+            worked = (work or self.work)(execution_id, epoch)
         except DatabaseError as error:
             log.warning("execution.not_claimed", execution=execution_id, error=str(error))
         except Exception:
@@ -205,7 +228,7 @@ class Supervisor:
             return
         log.error("worker.declared_lost", worker=str(self.worker.pk))
         for attempt in self._held():
-            attempt.halt(_TAKEN_OVER, fenced=True)
+            attempt.fence()
         self._register()
 
     def _is_silent(self) -> bool:
@@ -233,7 +256,7 @@ class Supervisor:
         for identifier, attempt in held.items():
             row = rows.get(identifier)
             if row is None and not attempt.is_closing:
-                attempt.halt(_TAKEN_OVER, fenced=True)
+                attempt.fence()
             elif row is not None and row.stop_requested_at is not None:
                 attempt.halt(
                     Halt(OutcomeClass.STOPPED, f"Stopped: {row.stop_reason}" if row.stop_reason else "Stopped.")
@@ -246,6 +269,23 @@ class Supervisor:
         if self._accepting and free > 0:
             for execution_id, epoch in queries.unclaimed(older_than=HINTLESS, limit=free, worker_id=self.worker.pk):
                 self.offer(execution_id, epoch)
+
+    def _inherit(self) -> None:
+        """Adopt what other workers of this machine have left, whatever slots are free: it runs already, and is paid for."""
+        for row in inheriting.left_to(self.worker) if self._accepting else []:
+            with self._lock:
+                if row.pk in self._adopting:
+                    continue
+                self._adopting.add(row.pk)
+                self._taken += 1
+            adoption = (row.pk, row.epoch, self._adopt_once)
+            threading.Thread(target=self._in_thread, args=adoption, name=f"adoption:{row.pk}").start()
+
+    def _adopt_once(self, execution_id: int, epoch: int) -> Execution | None:
+        try:
+            return self.adopt(execution_id, epoch)
+        finally:
+            self._adopting.discard(execution_id)
 
     def _weigh(self) -> None:
         for attempt in self._held():

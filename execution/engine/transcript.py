@@ -77,6 +77,16 @@ class Transcript:
             self._lines.append(self._line(event))
         self.flush(only_due=True)
 
+    def recall(self, event: ProviderEvent) -> None:
+        """Note an event that another worker has written: it counts, and is not written again."""
+        match event:
+            case ports.TextDelta():
+                self._said.append(clean(event.text))
+            case ports.UsageReported():
+                self._note_usage(event.usage)
+            case ports.Started():
+                self.version, self.session_id = event.version, event.session_id
+
     def flush(self, *, only_due: bool = False) -> None:
         """Write and meter what is waiting, or with `only_due` what has waited long enough."""
         if not only_due or self._lines or self._asides or self._waited(self._written_at, COALESCE_SECONDS):

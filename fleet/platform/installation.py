@@ -49,6 +49,11 @@ class Installation:
         return self.public_url or f"http://127.0.0.1:{self.port}"
 
     @property
+    def stopping(self) -> Path:
+        """What is there while all of Fleet is being stopped; `FLEET_STOPPING_FILE` names it to the services."""
+        return self.var / "stopping"
+
+    @property
     def supervisor(self) -> Path:
         """Where the supervisor keeps its configuration, its pid and its log."""
         return self.var / "supervisor"

@@ -59,6 +59,7 @@ class Launch:
             self._prepare_servers()
             self._forget_old_schema()
             self.logs = LogStream(self._log_files(), coloured=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+            self.here.stopping.unlink(missing_ok=True)
             self.process = self.supervisor.start(services(self.here), self.environment)
             try:
                 self._bring_up()

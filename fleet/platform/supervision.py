@@ -110,6 +110,7 @@ class Supervisor:
 
     def shut_down(self, process: psutil.Process | subprocess.Popen[bytes]) -> bool:
         """Stop every service in order, then the supervisor; False when it had to be killed."""
+        self.here.stopping.touch()  # workers see it: nobody will come to go on with what they run
         try:
             self._remote().supervisor.shutdown()
         except (OSError, http.client.HTTPException, xmlrpc.client.Error):

@@ -40,6 +40,7 @@ IN_ITS_OWN_NAME = {
     "identities.use_sign_in_link": "the link says who",
     "budgets.meter": "the meter",
     "budgets.sweep_reservations": "the sweep",
+    "execution.bury_dead_workers": "the sweep",
     "execution.silence": "the sweep",
     "execution.sweep": "the sweep",
     "execution.tell_refused_connections": "the proxies of this host",

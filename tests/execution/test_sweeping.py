@@ -128,14 +128,14 @@ def test_an_execution_that_cannot_be_closed_does_not_hold_up_the_others(monkeypa
     poison, other = made.running(), made.running()
     expire(poison)
     expire(other)
-    close = sweeping.close
+    close = sweeping.close_lost
 
-    def stumble(rows, **fields):
-        if rows.filter(pk=poison.pk).exists():
+    def stumble(rows, row, **fields):
+        if row.pk == poison.pk:
             raise ValueError("nobody thought of this")
-        return close(rows, **fields)
+        return close(rows, row, **fields)
 
-    monkeypatch.setattr(sweeping, "close", stumble)
+    monkeypatch.setattr(sweeping, "close_lost", stumble)
     actions.sweep()
     assert row(poison).state == ExecutionState.RUNNING
     assert row(other).state == ExecutionState.LOST

@@ -50,9 +50,9 @@ def worker(tmp_path: Path) -> Iterator[CeleryWorker]:
 
 @pytest.fixture
 def claude_worker(tmp_path: Path, model_emulator: ModelEmulator) -> Iterator[CeleryWorker]:
-    """A Celery worker that answers with the real CLI."""
+    """A Celery worker that answers with the real CLI, and for which nobody else takes over."""
     credential = {"ANTHROPIC_API_KEY": "sk-ant-canary-not-a-key", "ANTHROPIC_BASE_URL": model_emulator.url}
-    worker = CeleryWorker(tmp_path / "var", **credential).start()
+    worker = CeleryWorker(tmp_path / "var", **credential, FLEET_DETACHED_SECONDS="1").start()
     yield worker
     worker.stop()
 

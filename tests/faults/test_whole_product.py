@@ -36,14 +36,35 @@ def _ready(world: World) -> bool:
         return False
 
 
-def test_a_worker_killed_in_the_middle_of_a_paid_turn_leaves_no_process_and_a_told_person(world: World):
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_paid_turn_goes_on_while_its_worker_is_replaced(world: World, signal_number: signal.Signals):
     eva = world.person()
-    world.model.silence("", 120, times=1)
+    gate = world.model.hold("long time", "It was worth the wait.", times=1)
     eva.send(world.ada, "Think for a long time")
-    world.model.wait_for_requests(1)
-    processes = world.processes_of(eva)
+    gate.wait_arrived()
+    (shim, *_) = world.processes_of(eva)
+    os.kill(the(world, "worker").pid, signal_number)
+    ready_again(world)
+    eventually(
+        lambda: (
+            world.product.sql("SELECT count(*) FROM execution_execution WHERE pid = %s AND epoch = 1", shim.pid)
+            == [(1,)]
+        )
+    )
+    gate.release()
+    answered_once(world, eva, "It was worth the wait.")
+    assert [state for state, _ in world.turns_of(eva)] == ["replied"]
+
+
+def test_what_nobody_can_go_on_with_leaves_no_process_and_a_told_person(world: World):
+    eva = world.person()
+    gate = world.model.hold("long time", "Never said.", times=1)
+    eva.send(world.ada, "Think for a long time")
+    gate.wait_arrived()
+    (shim, *below) = world.processes_of(eva)
     os.kill(the(world, "worker").pid, signal.SIGKILL)
-    _, alive = psutil.wait_procs(processes, timeout=20)
+    shim.kill()
+    _, alive = psutil.wait_procs([shim, *below], timeout=20)
     assert not alive
     eventually(lambda: [state for state, _ in world.turns_of(eva)] == ["interrupted"])
     eventually(lambda: world.told(eva))

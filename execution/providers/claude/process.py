@@ -76,6 +76,7 @@ class ClaudeProcess(CliProcess):
         self._client: ClaudeSDKClient | None = None
         self._turns: asyncio.Queue[Turn | None] = asyncio.Queue()
         self._turn: Turn | None = None
+        self._scratch: Path | None = None  # set before the CLI is started
         self.counting = Counting()
         self.resumed = False
 
@@ -87,7 +88,7 @@ class ClaudeProcess(CliProcess):
         if launch.cli_version(path) < launch.OLDEST_VERSION:
             raise NotPrepared(_too_old(path))
         plan = launch.prepare(self._prompt)
-        self.resumed = plan.resumed
+        self._scratch, self.resumed = plan.scratch, plan.resumed
         facts = self._spawn(plan)
         self._wait_ready()
         return facts

@@ -36,6 +36,7 @@ from execution.providers.codex.translate import Translator
 from execution.providers.telling import told
 from execution.shim.handle import Nursery
 from execution.shim.pipes import Ended, Pipes, Unintelligible
+from execution.states import OutcomeClass
 from fleet.kernel import loops
 
 log = structlog.get_logger(__name__)
@@ -45,8 +46,6 @@ _LOST_SESSION = "The earlier part of this conversation is not on this machine an
 
 
 class CodexRun(CliProcess):
-    """One turn with a CLI of its own. `prepare`, `release` and `events` belong to the worker's thread; the rest to any."""
-
     """A turn with the CLI, and after a good answer the next one. `prepare`, `release`, `events` and `again` belong to the worker's
     thread; the rest to any.
     """
@@ -157,7 +156,10 @@ class CodexRun(CliProcess):
         texts, judge = await asyncio.wrap_future(self._given)
         await self._begin(texts)
         finished = await self._report(Approvals(self._peer, self._translator, judge, explain=self._steer))
-        return finished == OutcomeClass.OK and await asyncio.wrap_future(more)
+        if finished != OutcomeClass.OK:
+            return False
+        another: bool = await asyncio.wrap_future(more)
+        return another
 
     async def _open(self) -> None:
         """Open the session's thread; which one it is will be remembered when the turn begins."""

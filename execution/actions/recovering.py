@@ -1,0 +1,101 @@
+"""A turn whose worker is lost and whose process is gone: whatever its provider has written down is kept, and nothing is repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+
+from execution.actions.closing import Ending, close
+from execution.actions.recording import Line, meter
+from execution.models import Execution, ExecutionEvent, ExecutionQuerySet
+from execution.ports import Recovered
+from execution.providers import registry
+from execution.shim import leftovers, processes
+from execution.states import EventKind, ExecutionState, OutcomeClass
+from fleet.kernel.actors import Actor
+
+log = structlog.get_logger(__name__)
+_HUNT_SECONDS = 5.0
+_UNITS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
+_LOST = (
+    "The worker that ran this was lost in the middle of it, and its answer with it. It may have been paid for, so it is not "
+    "repeated by itself. Please ask again if you still need it."
+)
+_CUT_OFF = (
+    "The worker that ran this was lost in the middle of it. What had been written until then is kept above. It is not repeated by "
+    "itself, since it may have been paid for. Please ask again if you still need the rest."
+)
+_MARK = "\n\n(The worker that ran this was lost. This answer was recovered from what the provider had written down.)"
+_RECOVERED: Line = (EventKind.NOTICE, {"text": _MARK.strip().strip("()")})
+
+
+@transaction.atomic
+def close_as_lost(*, execution: Execution, by: Actor) -> Execution | None:
+    """Close a turn that its worker cannot go on with; None when it is no longer this worker's."""
+    return close_lost(Execution.objects.owned(execution), execution, by=by)
+
+
+def close_lost(rows: ExecutionQuerySet, row: Execution, *, by: Actor) -> Execution | None:
+    """Close the released turn that `rows` still matches, with what can be recovered of it, in the caller's transaction.
+
+    A whole answer is an answer, and says how it came; a part of one is kept beside the sentence that it is one.
+    """
+    gone = is_gone(row)
+    recovered = _recover(row) if gone else None
+    costs = _meter(row, recovered)
+    text = recovered.text if recovered else ""
+    if recovered and recovered.is_whole and text:
+        ending = Ending(
+            ExecutionState.SUCCEEDED, OutcomeClass.OK, answer=text + _MARK, gone=gone, fields=_fields(recovered, costs)
+        )
+        return close(rows, ending=ending, lines=[_RECOVERED], by=by)
+    text = text or _written(row)
+    ending = Ending(
+        ExecutionState.LOST,
+        OutcomeClass.LOST,
+        _CUT_OFF if text.strip() else _LOST,
+        answer=text,
+        gone=gone,
+        fields=_fields(recovered, costs),
+    )
+    return close(rows, ending=ending, by=by)
+
+
+def is_gone(row: Execution) -> bool:
+    """Return whether the turn's process is over, with everything that carries its marker; what is left of a dead shim's tree is ended."""
+    gone = processes.proven_gone(row.boot_id, row.pid, row.pid_started_at)
+    return gone and leftovers.hunt(row.marker, _HUNT_SECONDS)
+
+
+def _recover(row: Execution) -> Recovered | None:
+    home = Path(settings.FLEET_HOMES) / row.identity.slug
+    try:
+        return registry.get(row.provider).recover(home, row.session_id, str(row.prompt[-1]["uuid"]))
+    except Exception:
+        log.exception("execution.not_recovered", execution=row.pk)
+        return None
+
+
+def _meter(row: Execution, recovered: Recovered | None) -> dict[str, Any]:
+    """Post what was used and not posted yet; each message counts once."""
+    if recovered is None or not recovered.usages:
+        return {}
+    metered = meter(execution=row, usages=recovered.usages, billing=registry.get(row.provider).billing())
+    return {"cost_nano_usd": metered.total_nano_usd, "cost_basis": metered.basis} if metered else {}
+
+
+def _fields(recovered: Recovered | None, costs: dict[str, Any]) -> dict[str, Any]:
+    usages = recovered.usages if recovered else ()
+    tokens = {unit: sum(getattr(usage, unit) for usage in usages) for unit in _UNITS} if usages else {}
+    return {"epoch": F("epoch") + 1, "details": {"recovered": recovered is not None}, **tokens, **costs}
+
+
+def _written(row: Execution) -> str:
+    """Return what the person has seen of the answer."""
+    lines = ExecutionEvent.objects.filter(execution=row, kind=EventKind.TEXT).order_by("sequence")
+    return "".join(lines.values_list("payload__text", flat=True))

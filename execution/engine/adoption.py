@@ -1,0 +1,93 @@
+"""A turn that another worker began: the same as any other attempt, but for its beginning."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import structlog
+from django.conf import settings
+
+from execution import actions, ports, queries
+from execution.engine import workspace
+from execution.engine.attempt import Attempt
+from execution.engine.endings import Left
+from execution.engine.gatekeeper import Gatekeeper
+from execution.engine.halts import Halt, Limits
+from execution.engine.memory import Memory
+from execution.ports import Claim, Finished, NotAdopted, ProcessFacts, Run
+from execution.shim import leftovers
+from execution.states import EventKind, OutcomeClass
+from fleet.kernel import clock
+
+log = structlog.get_logger(__name__)
+
+
+class Adoption(Attempt):
+    """Goes on with a released turn. What the provider has said is heard once more from the beginning; what is written is not again."""
+
+    def _begin(self) -> Run:
+        execution, process = self.execution, _process_of(self.execution)
+        self._released = True
+        done = actions.written(execution)
+        self._sequence, self._done, self._refused = done.next_sequence, done.through, done.refused
+        prompt = workspace.prompt_for(execution)
+        self._limits = Limits(
+            seconds=prompt.max_seconds,
+            tool_calls=prompt.max_tool_calls,
+            stall_seconds=settings.FLEET_STALL_SECONDS,
+            repeats=settings.FLEET_REPEATED_CALLS,
+        )
+        self._memory = Memory(process, megabytes=prompt.max_megabytes)
+        self._memory.enclose()
+        self._limits.began_ago((clock.now() - (execution.released_at or clock.now())).total_seconds())
+        self._obey_orders()
+        gatekeeper = Gatekeeper(execution, workspace=prompt.workspace, refused=self._refuse)
+        claim = Claim(execution.pk, execution.epoch)
+        self._left_alone = process
+        try:
+            run = self._provider.adopt(
+                prompt, process, actions.texts_of(execution), judge=gatekeeper.judge, claim=claim
+            )
+        except NotAdopted as error:
+            self._give_up(str(error))
+        self._left_alone = None
+        self._own(run)
+        return run
+
+    def _give_up(self, why: str) -> NoReturn:
+        """Nobody can go on with it: end what is left, and keep what can be recovered."""
+        log.warning("execution.not_adopted", execution=self.execution.pk, why=why)
+        self._let_go()
+        actions.close_as_lost(execution=self.execution, by=self._by)
+        raise Left
+
+    def _obey_orders(self) -> None:
+        """A kill order may have come while nobody was there: then it is taken over only to be ended."""
+        for sentence in queries.ordered_to_die([self.execution]).values():
+            self.halt(Halt(OutcomeClass.GOVERNANCE, sentence, at_once=True))
+
+    def _refuse(self, **call: Any) -> None:
+        if call["call"] not in self._refused:
+            self._transcript.aside(EventKind.TOOL_DENIED, **call)
+
+    def _note(self, event: ports.ProviderEvent) -> None:
+        if self._taken <= self._done:
+            self._transcript.recall(event)
+        else:
+            super()._note(event)
+
+    def _moments(self) -> dict[str, Any]:
+        """The worker that began it heard the first event and the first text; they are in the database."""
+        return {}
+
+    def _let_stay(self, finished: Finished) -> None:
+        """Nobody knows for which bot's texts its process was started: it does not stay."""
+
+    def _let_go(self) -> bool:
+        if self._left_alone is not None:
+            return leftovers.end(self._left_alone)
+        return super()._let_go()
+
+
+def _process_of(row: Any) -> ProcessFacts:
+    return ProcessFacts(row.pid, row.pid_started_at, row.host, row.boot_id, row.marker)

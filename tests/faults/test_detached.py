@@ -1,0 +1,423 @@
+"""A worker goes away in the middle of a paid turn, and another one goes on with it: one answer, one process, one bill."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from budgets.models import Reservation, TokenLedger
+from execution import actions, queries
+from execution.models import Execution, OrphanResult, Worker
+from execution.shim import processes
+from execution.states import EventKind, ExecutionState, OutcomeClass, SpendStage
+from fleet.kernel import clock, queue
+from governance import actions as governance_actions
+from governance import queries as governance_queries
+from governance.states import KillMode, KillScope
+from identities.models import ToolGrant
+from tests.emulators.model import ModelEmulator
+from tests.execution import fake_cli
+from tests.execution.running import CeleryWorker, database_url, ended, eventually, running, until
+from tests.factories import execution as made
+from tests.factories.execution import BY
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.django_db(transaction=True), pytest.mark.realcli]
+
+STORY = "Once upon a time there was a bot that had all the time in the world, and a worker that had none of it."
+Workers = Callable[..., CeleryWorker]
+
+
+@pytest.fixture(autouse=True)
+def table() -> None:
+    """Prices, budgets and policy."""
+    queue._silent_until = 0.0
+    made.set_the_table()
+
+
+@pytest.fixture
+def workers(tmp_path: Path, model_emulator: ModelEmulator) -> Iterator[Workers]:
+    """Start Celery workers that answer with the real CLI, from one `var`; whatever they leave is ended with the test."""
+    started: list[CeleryWorker] = []
+
+    def start(**environment: str) -> CeleryWorker:
+        credential = {"ANTHROPIC_API_KEY": "sk-ant-canary-not-a-key", "ANTHROPIC_BASE_URL": model_emulator.url}
+        quick = {"FLEET_WORKER_GRACE_SECONDS": "0.2", "FLEET_WARM_PROCESSES": "0"}
+        started.append(CeleryWorker(tmp_path / "var", **credential, **{**quick, **environment}).start())
+        return started[-1]
+
+    yield start
+    for worker in started:
+        if worker.process.poll() is None:
+            worker.process.send_signal(signal.SIGCONT)
+        worker.stop()
+
+
+def said(execution: Execution) -> str:
+    """The text of an execution's events, as a reader sees it."""
+    return "".join(
+        event.payload["text"] for event in queries.events_after(execution.pk) if event.kind == EventKind.TEXT
+    )
+
+
+def has_text(row: Execution) -> bool:
+    return bool(said(row))
+
+
+def check_answered_once(execution: Execution, model: ModelEmulator, answer: str, *, asked: int = 1) -> Execution:
+    """It succeeded, is written without gap or repetition, was asked and paid once, and nothing of it is left."""
+    row = until(ended, execution)
+    assert (row.state, row.answer, row.attempt) == (ExecutionState.SUCCEEDED, answer, 1), row.sentence
+    events = queries.events_after(row.pk)
+    assert said(row) == answer
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert len([event for event in events if event.kind == EventKind.STARTED]) == 1
+    assert len(model.requests) == asked
+    assert row.spend_stage == SpendStage.SETTLED
+    assert Reservation.objects.get(pk=row.reservation_id).state == "settled"
+    eventually(lambda: not processes.is_alive(row.pid, row.pid_started_at), "its shim to be gone")
+    return row
+
+
+def owner_of(execution: Execution) -> int:
+    """The process of the worker that has it."""
+    return Execution.objects.get(pk=execution.pk).owner.pid
+
+
+def kill_owner(execution: Execution) -> None:
+    """End the worker that has it as a crash would."""
+    os.kill(owner_of(execution), signal.SIGKILL)
+
+
+def adopted(row: Execution) -> bool:
+    """Another worker has it."""
+    return row.epoch == 1
+
+
+def alive(tree: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; one that only waits to be collected does not."""
+    return [process for process in tree if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+@contextmanager
+def locked(table: str) -> Iterator[None]:
+    """Nobody reads or writes this table until the end of the block."""
+    with psycopg.connect(database_url()) as connection:
+        connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield
+        connection.rollback()
+
+
+def wait_blocked_on(table: str) -> None:
+    """Somebody waits for this table."""
+
+    def blocked() -> bool:
+        with psycopg.connect(database_url()) as connection:
+            query = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = %s::regclass)"
+            return bool(connection.execute(query, [table]).fetchone()[0])
+
+    eventually(blocked, f"somebody to wait for {table}")
+
+
+def test_a_stopped_worker_leaves_its_turn_and_the_next_one_goes_on(
+    workers: Workers, model_emulator: ModelEmulator
+) -> None:
+    gate = model_emulator.hold("go", STORY, after_events=6)
+    first = workers()
+    execution = made.queued("go", provider="claude")
+    row = until(has_text, execution)
+    first.stop()
+    assert first.process.returncode == 0
+    assert Execution.objects.get(pk=row.pk).state == ExecutionState.RUNNING
+    assert processes.is_alive(row.pid, row.pid_started_at)
+    second = workers()
+    adopted = until(lambda row: row.epoch == 1, execution)
+    assert adopted.pid == row.pid
+    gate.release()
+    check_answered_once(execution, model_emulator, STORY)
+    assert Worker.objects.get(pk=adopted.owner_id).pid == second.process.pid
+
+
+class TestKilledWorker:
+    """kill -9 of the worker; another one of the machine goes on."""
+
+    def test_right_after_the_release(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+        gate = model_emulator.hold("go", STORY)
+        workers(), workers()
+        execution = made.queued("go", provider="claude")
+        gate.wait_arrived()
+        kill_owner(execution)
+        until(adopted, execution)
+        gate.release()
+        check_answered_once(execution, model_emulator, STORY)
+
+    def test_in_the_middle_of_a_text(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+        gate = model_emulator.hold("go", STORY, after_events=6)
+        workers(), workers()
+        execution = made.queued("go", provider="claude")
+        until(has_text, execution)
+        kill_owner(execution)
+        until(adopted, execution)
+        gate.release()
+        check_answered_once(execution, model_emulator, STORY)
+
+    def test_twice_in_one_turn(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+        gate = model_emulator.hold("go", STORY, after_events=6)
+        workers(), workers(), workers()
+        execution = made.queued("go", provider="claude")
+        until(has_text, execution)
+        for epoch in (1, 2):
+            kill_owner(execution)
+            until(lambda row, epoch=epoch: row.epoch == epoch, execution)
+        gate.release()
+        check_answered_once(execution, model_emulator, STORY)
+
+    def test_while_a_tool_call_waits_for_its_verdict(
+        self, workers: Workers, model_emulator: ModelEmulator, tmp_path: Path
+    ) -> None:
+        """It is asked again, and the command runs once."""
+        model_emulator.call_tool("go", "Bash", {"command": "echo ran >> ran", "description": "run"}, then="It ran.")
+        workers(), workers()
+        execution = made.queued("go", identity=made.BotFactory(tools=["Bash"]), provider="claude")
+        until(running, execution)
+        with locked("identities_toolgrant"):
+            wait_blocked_on("identities_toolgrant")
+            kill_owner(execution)
+            until(adopted, execution)
+        check_answered_once(execution, model_emulator, "It ran.", asked=2)
+        (file,) = tmp_path.glob("var/workspaces/*/ran")
+        assert file.read_text() == "ran\n"
+        kinds = [event.kind for event in queries.events_after(execution.pk)]
+        assert (kinds.count(EventKind.TOOL_STARTED), kinds.count(EventKind.TOOL_FINISHED)) == (1, 1)
+
+    def test_a_tool_call_that_was_allowed_is_not_asked_again(
+        self, workers: Workers, model_emulator: ModelEmulator, tmp_path: Path
+    ) -> None:
+        command = "echo ran >> ran; while ! test -e go-on; do sleep 0.1; done"
+        model_emulator.call_tool("go", "Bash", {"command": command, "description": "run"}, then="It ran.")
+        workers(), workers()
+        execution = made.queued("go", identity=made.BotFactory(tools=["Bash"]), provider="claude")
+        (file,) = eventually(lambda: list(tmp_path.glob("var/workspaces/*/ran")), "the command to run")
+        ToolGrant.objects.all().delete()
+        kill_owner(execution)
+        until(adopted, execution)
+        (file.parent / "go-on").touch()
+        check_answered_once(execution, model_emulator, "It ran.", asked=2)
+        assert file.read_text() == "ran\n"
+
+    def test_while_the_end_is_being_written(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+        gate = model_emulator.hold("go", STORY, after_events=6)
+        workers(), workers()
+        execution = made.queued("go", provider="claude")
+        until(has_text, execution)
+        with locked("kernel_journalentry"):
+            gate.release()
+            wait_blocked_on("kernel_journalentry")
+            kill_owner(execution)
+        check_answered_once(execution, model_emulator, STORY)
+
+    def test_a_session_goes_on_after_an_adopted_turn(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+        gate = model_emulator.hold("go", STORY, after_events=6)
+        workers(), workers()
+        execution = made.queued("go", provider="claude")
+        until(has_text, execution)
+        kill_owner(execution)
+        until(adopted, execution)
+        gate.release()
+        row = check_answered_once(execution, model_emulator, STORY)
+        next_turn = made.queued(
+            "And then?", identity=row.identity, provider="claude", session_id=row.session_id, session_turns=1
+        )
+        assert until(ended, next_turn).state == ExecutionState.SUCCEEDED
+        assert STORY in str(model_emulator.requests[-1].messages)
+
+
+class TestKilledProcesses:
+    """kill -9 of what the worker has started."""
+
+    def start(self, workers: Workers, model: ModelEmulator) -> Execution:
+        model.hold("go", STORY, after_events=6)
+        workers()
+        return until(has_text, made.queued("go", provider="claude"))
+
+    def test_the_cli(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+        row = self.start(workers, model_emulator)
+        (cli,) = psutil.Process(row.pid).children()
+        cli.kill()
+        row = until(ended, row)
+        assert (row.state, row.outcome, row.spend_stage) == (
+            ExecutionState.FAILED,
+            OutcomeClass.ERROR,
+            SpendStage.SETTLED,
+        )
+        assert STORY.startswith(row.answer) and row.answer
+        assert row.process_gone_at is not None
+
+    def test_the_shim_and_the_worker(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+        row = self.start(workers, model_emulator)
+        workers()
+        tree = psutil.Process(row.pid).children(recursive=True)
+        os.kill(row.pid, signal.SIGKILL)
+        kill_owner(row)
+        row = until(ended, row)
+        assert (row.state, row.outcome, row.spend_stage) == (ExecutionState.LOST, OutcomeClass.LOST, SpendStage.UNKNOWN)
+        assert row.process_gone_at is not None
+        assert not alive(tree)
+
+    def test_the_cli_while_no_worker_is_there(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+        """Whoever comes next hears it from the shim."""
+        row = self.start(workers, model_emulator)
+        kill_owner(row)
+        (cli,) = psutil.Process(row.pid).children()
+        cli.kill()
+        workers()
+        row = until(ended, row)
+        assert (row.state, row.outcome, row.epoch) == (ExecutionState.FAILED, OutcomeClass.ERROR, 1)
+        assert STORY.startswith(row.answer) and row.answer
+
+
+def test_a_frozen_worker_that_thaws_is_shut_out(workers: Workers, model_emulator: ModelEmulator) -> None:
+    gate = model_emulator.hold("go", STORY, after_events=6)
+    log = (workers(), workers())[0].log
+    execution = made.queued("go", provider="claude")
+    row = until(has_text, execution)
+    frozen = psutil.Process(owner_of(execution))
+    frozen.suspend()
+    expire(row)
+    until(adopted, execution)
+    frozen.resume()
+    eventually(lambda: log.read_text().count("execution.left") == 1, "the late worker to see that it is late")
+    gate.release()
+    check_answered_once(execution, model_emulator, STORY)
+    assert not OrphanResult.objects.exists()
+
+
+def test_when_nobody_comes_the_tree_ends_and_the_row_is_closed(workers: Workers, model_emulator: ModelEmulator) -> None:
+    model_emulator.hold("go", STORY, after_events=6)
+    workers(FLEET_DETACHED_SECONDS="1")
+    row = until(has_text, made.queued("go", provider="claude"))
+    tree = [psutil.Process(row.pid), *psutil.Process(row.pid).children(recursive=True)]
+    kill_owner(row)
+    actions.sweep()
+    assert Execution.objects.get(pk=row.pk).state == ExecutionState.RUNNING
+    eventually(lambda: not alive(tree), "the tree to be gone")
+    actions.sweep()
+    row = Execution.objects.get(pk=row.pk)
+    assert (row.state, row.outcome, row.spend_stage) == (ExecutionState.LOST, OutcomeClass.LOST, SpendStage.UNKNOWN)
+    assert row.process_gone_at is not None
+
+
+def test_a_kill_order_given_while_nobody_was_there(workers: Workers, model_emulator: ModelEmulator) -> None:
+    model_emulator.hold("go", STORY, after_events=6)
+    workers()
+    row = until(has_text, made.queued("go", provider="claude"))
+    tree = [psutil.Process(row.pid), *psutil.Process(row.pid).children(recursive=True)]
+    kill_owner(row)
+    order = governance_actions.stop(scope=KillScope.FLEET, mode=KillMode.STOP, reason="fire drill", by=BY)
+    workers()
+    row = until(ended, row)
+    assert (row.state, row.outcome) == (ExecutionState.STOPPED, OutcomeClass.GOVERNANCE)
+    assert not alive(tree)
+    (line,) = governance_queries.receipt(order).lines
+    assert (line.killed, "all its descendants are gone" in line.sentence) == (True, True)
+
+
+def test_a_stop_asked_for_while_nobody_was_there(workers: Workers, model_emulator: ModelEmulator) -> None:
+    model_emulator.hold("go", STORY, after_events=6)
+    workers()
+    row = until(has_text, made.queued("go", provider="claude"))
+    kill_owner(row)
+    actions.request_stop(execution_id=row.pk, reason="enough", by=BY)
+    workers()
+    row = until(ended, row)
+    assert (row.state, row.outcome) == (ExecutionState.STOPPED, OutcomeClass.STOPPED)
+    assert STORY.startswith(row.answer) and row.answer
+
+
+def test_what_was_not_released_is_queued_again(workers: Workers, tmp_path: Path, model_emulator: ModelEmulator) -> None:
+    slow = fake_cli.write(tmp_path / "slow", "time.sleep(600)")
+    workers(FLEET_CLAUDE_CLI=str(slow))
+    execution = made.queued("Hello", provider="claude")
+    row = until(lambda row: row.state == ExecutionState.STARTING, execution)
+    kill_owner(row)
+    workers()
+    row = until(ended, execution)
+    assert (row.state, row.attempt, len(model_emulator.requests)) == (ExecutionState.SUCCEEDED, 2, 1)
+
+
+def test_while_all_of_fleet_stops_nothing_is_left_running(
+    workers: Workers, model_emulator: ModelEmulator, tmp_path: Path
+) -> None:
+    model_emulator.hold("go", STORY, after_events=6)
+    worker = workers()
+    row = until(has_text, made.queued("go", provider="claude"))
+    (tmp_path / "var" / "stopping").touch()
+    worker.stop()
+    row = Execution.objects.get(pk=row.pk)
+    assert (row.state, "restarted" in row.sentence) == (ExecutionState.STOPPED, True)
+    assert not processes.is_alive(row.pid, row.pid_started_at)
+
+
+def expire(execution: Execution) -> None:
+    """Its worker has not been heard of for as long as a lease lasts."""
+    Execution.objects.filter(pk=execution.pk).update(lease_until=clock.db_now(-dt.timedelta(seconds=1)))
+
+
+class TestWhatNobodyCanGoOnWith:
+    """Worker, shim and CLI are gone: what the CLI has written down is all there is."""
+
+    def lose(self, execution: Execution) -> None:
+        """Kill everything at once, and let whoever comes next look."""
+        row = Execution.objects.get(pk=execution.pk)
+        kill_owner(row)
+        os.kill(row.pid, signal.SIGKILL)
+
+    def test_a_whole_answer_is_recovered_and_says_so(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+        gate = model_emulator.hold("go", STORY, after_events=6)
+        workers()
+        execution = made.queued("go", provider="claude")
+        until(has_text, execution)
+        with locked("kernel_journalentry"):
+            gate.release()
+            wait_blocked_on("kernel_journalentry")  # the answer is there, and the worker about to write it
+            self.lose(execution)
+        workers()
+        row = until(ended, execution)
+        assert (row.state, row.outcome, row.spend_stage) == (
+            ExecutionState.SUCCEEDED,
+            OutcomeClass.OK,
+            SpendStage.SETTLED,
+        )
+        assert row.answer.startswith(STORY) and "recovered" in row.answer
+        assert row.details["recovered"] and row.output > 0 and row.process_gone_at is not None
+        notices = [event.payload["text"] for event in queries.events_after(row.pk) if event.kind == EventKind.NOTICE]
+        assert ["recovered" in text for text in notices] == [True]
+        assert len(model_emulator.requests) == 1
+        assert (
+            TokenLedger.objects.filter(execution_id=row.pk)
+            .exclude(message_id="")
+            .values("message_id")
+            .distinct()
+            .count()
+            == 1
+        )
+
+    def test_half_an_answer_is_kept_and_the_person_told(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+        model_emulator.hold("go", STORY, after_events=6)
+        workers()
+        execution = made.queued("go", provider="claude")
+        until(has_text, execution)
+        self.lose(execution)
+        workers()
+        row = until(ended, execution)
+        assert (row.state, row.outcome, row.spend_stage) == (ExecutionState.LOST, OutcomeClass.LOST, SpendStage.UNKNOWN)
+        assert row.answer and STORY.startswith(row.answer)
+        assert "kept above" in row.sentence and "ask again" in row.sentence
+        assert Reservation.objects.get(pk=row.reservation_id).state == "uncertain"
