@@ -282,3 +282,31 @@ class Breaker(models.Model):
 
     def __str__(self) -> str:
         return f"breaker of {self.provider} {self.login} ({self.state})"
+
+
+class TranscriptLine(models.Model):
+    """One line of a provider session's transcript, word for word: the copy from which any host can resume it.
+
+    `path` is empty for the session itself and names a subagent's transcript below it. Lines come in the order of their ids.
+    """
+
+    project = models.CharField(max_length=255, help_text="the provider's name of the directory it worked in")
+    session_id = models.CharField(max_length=80)
+    path = models.CharField(max_length=255, blank=True)
+    uuid = models.CharField(max_length=64, blank=True, help_text="the line's own, where it has one")
+    line = models.TextField(help_text="JSON; not jsonb, which refuses a NUL")
+    at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["session_id", "path", "id"], name="transcript_session"),
+            BrinIndex(fields=["at"], name="transcript_at"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["session_id", "project", "path", "uuid"], condition=~Q(uuid=""), name="transcript_line_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"transcript line {self.pk} of session {self.session_id}"

@@ -26,7 +26,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Coalesce
 
-from execution.models import Breaker, Execution, ExecutionEvent, ExecutionQuerySet, Worker
+from execution.models import Breaker, Execution, ExecutionEvent, ExecutionQuerySet, TranscriptLine, Worker
 from execution.providers import registry
 from execution.states import EXECUTION, LEASED, BreakerState, ExecutionState
 from fleet.kernel import clock
@@ -257,3 +257,17 @@ def _in_scope(row: Execution, order: KillOrder) -> bool:
         KillScope.EXECUTION: str(row.pk),
     }
     return scopes[KillScope(order.scope)] == order.scope_id
+
+
+def mirrored_transcript(session_id: str, project: str | None = None) -> dict[str, list[str]]:
+    """Return the copy of a session's transcripts, path → lines in order; the empty path is the session itself.
+
+    Without `project` wherever it was spoken in: an id belongs to one session, and another host names its directory otherwise.
+    """
+    rows = TranscriptLine.objects.filter(session_id=session_id).order_by("pk")
+    if project is not None:
+        rows = rows.filter(project=project)
+    found: dict[str, list[str]] = {}
+    for path, line in rows.values_list("path", "line"):
+        found.setdefault(path, []).append(line)
+    return found

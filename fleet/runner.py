@@ -65,6 +65,7 @@ def duties() -> list[Duty]:
         Duty("conversations.sweep", 1.0, conversation_actions.sweep),
         Duty("execution.sweep", 2.0, execution_actions.sweep),
         Duty("budgets.sweep", 5.0, budget_actions.sweep_reservations),
+        Duty("execution.forget_transcripts", 3600.0, execution_actions.forget_transcripts),
         Duty("journal.seal", 1.0, journal.seal),
     ]
 

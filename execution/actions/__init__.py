@@ -20,6 +20,7 @@ from execution.actions.holding import (
     settle_held,
     why_to_end,
 )
+from execution.actions.mirroring import forget_transcripts, mirror_transcript
 from execution.actions.queueing import expect, join, queue, request_stop
 from execution.actions.recording import Written, meter, next_sequence, record_events, written
 from execution.actions.recovering import close_as_lost
@@ -39,9 +40,11 @@ __all__ = [
     "close_as_lost",
     "expect",
     "finish",
+    "forget_transcripts",
     "join",
     "keep_orphan",
     "meter",
+    "mirror_transcript",
     "next_sequence",
     "note_gone",
     "note_held",

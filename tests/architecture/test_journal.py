@@ -31,6 +31,8 @@ NOTES = {
     "execution.pass_on": "who hears of it first; nobody has it yet",
     "execution.note_gone": "a time that completes an ending which the journal has",
     "execution.record_events": "the events are an append-only record of their own",
+    "execution.mirror_transcript": "a copy of what the provider wrote",
+    "execution.forget_transcripts": "a copy of what the provider wrote, after its time",
     "conversations.delivery_receipt": "one part of a message that is still being sent; its end is told",
     "gateways.note_activity": "when a platform was heard last",
     "gateways.renew_leases": "a lease goes on",

@@ -141,7 +141,7 @@ class TestRepairs:
             "max_tool_calls",
             "max_megabytes",
         )
-        values = {name: getattr(bot, name) for name in (*kept, "concurrency", "timezone", "network")}
+        values = {name: getattr(bot, name) for name in (*kept, "concurrency", "timezone", "network", "prewarmed")}
         return {**values, "provider_chain": "claude", **fields}
 
     def test_a_repair_is_journalled_with_who_and_what(self, admin_client: Client):

@@ -64,7 +64,7 @@ TABLES: dict[str, tuple[Callable[[], Any], dict[str, str], int]] = {
     "inboundmessage": (talked_and(InboundMessage), {"uuid": "gen_random_uuid()", "event_id": "'e' || n"}, 1),
     "message": (talked_and(Message), {}, 1),
     "delivery": (talked_and(Delivery), {"turn_id": "NULL"}, 1),
-    "session": (talked_and(Session), {"state": "'rotated'"}, 1),
+    "session": (talked_and(Session), {"state": "'rotated'", "provider_session_id": "gen_random_uuid()::text"}, 1),
     "execution": (talked_and(Execution), {"reservation_id": "1000 + n"}, 1),
     "executionevent": (talked_and(ExecutionEvent), {"sequence": "9000 + n"}, 1),
     "journalentry": (talked_and(JournalEntry), {}, 1),

@@ -241,6 +241,7 @@ class TestAdmin:
             "concurrency",
             "timezone",
             "network",
+            "prewarmed",
         )
         form = {name: getattr(ada, name) for name in kept} | {"provider_chain": "claude"}
         root.post(reverse("admin:identities_identity_change", args=[ada.pk]), {**form, "sandbox_waiver": "old kernel"})

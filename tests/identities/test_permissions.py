@@ -21,6 +21,7 @@ TABLE = {
     "delivery.send":    "     -     yes     -     yes",
     "fleet.stop":       "     -     yes    yes    yes",
     "fleet.resume":     "     -     yes     -     yes",
+    "login.reset":      "     -     yes     -     yes",
     "worker.steer":     "     -     yes     -     yes",
     "bot.edit":         "     -      -      -     yes",
     "gateway.edit":     "     -      -      -     yes",

@@ -150,6 +150,8 @@ def _arguments(prompt: Prompt, system_prompt: Path, mcp: Path | None, *, resumed
         *("--max-turns", str(prompt.max_turns)),
         f"{session}={prompt.session_id}",
     ]
+    if settings.FLEET_TRANSCRIPT_STORE:
+        arguments += ["--session-mirror"]
     if prompt.effort:
         arguments += ["--effort", prompt.effort]
     if mcp:

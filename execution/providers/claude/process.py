@@ -13,7 +13,7 @@ from claude_agent_sdk.types import SyncHookJSONOutput
 
 from execution.ports import Claim, Finished, NotPrepared, ProcessFacts, Prompt, ToolCall, Verdict
 from execution.providers import cli
-from execution.providers.claude import launch
+from execution.providers.claude import launch, mirror
 from execution.providers.claude.counting import Counting
 from execution.providers.claude.transport import ShimTransport, TakenTransport
 from execution.providers.cli import LOOP, Broken, CliProcess
@@ -87,6 +87,7 @@ class ClaudeProcess(CliProcess):
         path = launch.cli_path()
         if launch.cli_version(path) < launch.OLDEST_VERSION:
             raise NotPrepared(_too_old(path))
+        mirror.put_back(self._prompt)
         plan = launch.prepare(self._prompt)
         self._scratch, self.resumed = plan.scratch, plan.resumed
         facts = self._spawn(plan)
@@ -194,7 +195,13 @@ class ClaudeProcess(CliProcess):
 
     def _options(self) -> ClaudeAgentOptions:
         """Return what the SDK itself has to know; the CLI's arguments are ours."""
-        return ClaudeAgentOptions(hooks={"PreToolUse": [HookMatcher(hooks=[self._ask])]}, verbatim_prompts=True)
+        configuration = launch.configuration_directory(self._prompt.home)
+        return ClaudeAgentOptions(
+            hooks={"PreToolUse": [HookMatcher(hooks=[self._ask])]},
+            verbatim_prompts=True,
+            session_store=mirror.store_of_sdk(),
+            env={"CLAUDE_CONFIG_DIR": str(configuration)},
+        )
 
     async def _ask(self, call: Any, call_id: str | None, _context: HookContext) -> SyncHookJSONOutput:
         """PreToolUse: every call, whatever the CLI itself would have allowed."""

@@ -1,0 +1,87 @@
+"""The copy of the CLI's transcripts: written by the SDK while the CLI works, put back where a host lacks the session or is behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+from claude_agent_sdk import SessionStore, project_key_for_directory
+from claude_agent_sdk.types import SessionKey, SessionListSubkeysKey, SessionStoreEntry
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from execution.ports import Prompt, TranscriptStore
+from execution.providers.claude import launch
+from execution.sandbox import own_directories
+
+
+@cache
+def store() -> TranscriptStore | None:
+    """Return where copies are kept; None when this installation keeps none."""
+    return import_string(settings.FLEET_TRANSCRIPT_STORE)() if settings.FLEET_TRANSCRIPT_STORE else None
+
+
+def store_of_sdk() -> SessionStore | None:
+    """Return the store in the SDK's own words; it asks at runtime which of the optional methods there are."""
+    copies = store()
+    return cast("SessionStore", StoreOfSdk(copies)) if copies is not None else None
+
+
+def put_back(prompt: Prompt) -> None:
+    """Write the session's transcripts from the copy where this host has none of them, or fewer lines: it was spoken in elsewhere."""
+    copies = store()
+    if copies is None or not prompt.resume:
+        return
+    configuration = launch.configuration_directory(prompt.home)
+    project = configuration / "projects" / project_key_for_directory(prompt.workspace)
+    own_directories(prompt.home, configuration, configuration / "projects", project)
+    for path, lines in copies.load(prompt.session_id).items():
+        below = f"{prompt.session_id}/{path}" if path else prompt.session_id
+        file = project / f"{below}.jsonl"
+        own_directories(*[parent for parent in reversed(file.parents) if parent.is_relative_to(project)])
+        if len(lines) > _lines(file):
+            _write(file, lines)
+
+
+def _lines(file: Path) -> int:
+    """Return how many lines there are; none in what is no file of its own, as the bot might have put there."""
+    return file.read_bytes().count(b"\n") if file.is_file() and not file.is_symlink() else 0
+
+
+def _write(file: Path, lines: Sequence[str]) -> None:
+    draft = file.with_suffix(f".{secrets.token_hex(8)}")
+    draft.write_text("".join(f"{line}\n" for line in lines))
+    draft.replace(file)
+
+
+class StoreOfSdk:
+    """What the SDK writes to: as much of its SessionStore as is needed.
+
+    Its calls come on the loop; the store's own work is done in a thread.
+    """
+
+    def __init__(self, copies: TranscriptStore) -> None:
+        self._copies = copies
+
+    async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
+        """Copy lines that the CLI has written to its own file."""
+        await asyncio.to_thread(
+            self._copies.append,
+            project=key["project_key"], session_id=key["session_id"], path=key.get("subpath", ""), entries=entries,
+        )  # fmt: skip
+
+    async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
+        """Return the copied lines of one transcript; None when there are none."""
+        found = await asyncio.to_thread(self._copies.load, key["session_id"], key["project_key"])
+        lines = found.get(key.get("subpath", ""))
+        return [json.loads(line) for line in lines] if lines else None
+
+    async def list_subkeys(self, key: SessionListSubkeysKey) -> list[str]:
+        """Return the paths of a session's subagents."""
+        found = await asyncio.to_thread(self._copies.load, key["session_id"], key["project_key"])
+        return [path for path in found if path]
