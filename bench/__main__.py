@@ -7,7 +7,7 @@ import sys
 
 from bench.figures import HEADER, keep
 
-ALL = ["startup", "messages", "warm", "crowd", "kill", "trees", "pages", "path"]
+ALL = ["startup", "messages", "warm", "crowd", "kill", "trees", "lost", "pages", "path"]
 
 
 def main(names: list[str]) -> None:

@@ -9,6 +9,7 @@ REQUEUED = "execution.execution.requeued"
 STOP_REQUESTED = "execution.execution.stop_requested"
 FINISHED = "execution.execution.finished"  # any end; details: state, outcome, origin_kind, origin_id
 ORPHANED = "execution.execution.orphaned"
+PROVIDER_CHECKED = "execution.provider.checked"  # subject: ("provider", name)
 WORKER_STARTED = "execution.worker.started"
 WORKER_STOPPED = "execution.worker.stopped"
 WORKER_LOST = "execution.worker.lost"

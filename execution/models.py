@@ -310,3 +310,20 @@ class TranscriptLine(models.Model):
 
     def __str__(self) -> str:
         return f"transcript line {self.pk} of session {self.session_id}"
+
+
+class ProviderCheck(models.Model):
+    """How a CLI of a certain version did in the check of its provider. `cases` are {case, kept, sentence} in their order."""
+
+    provider = models.CharField(max_length=40)
+    version = models.CharField(max_length=80, blank=True)
+    cases = models.JSONField(default=list)
+    kept = models.BooleanField(help_text="whether it kept everything")
+    at = models.DateTimeField(db_default=Now(), editable=False)
+    by = models.CharField(max_length=120)
+
+    class Meta:
+        indexes = [models.Index(fields=["provider", "-at"], name="check_of_provider")]
+
+    def __str__(self) -> str:
+        return f"check of {self.provider} {self.version}".strip()

@@ -37,6 +37,9 @@ class Capabilities:
     reports_cost: bool = False
     spawns_process: bool = True
     adopts: bool = False  # another worker can go on with a turn whose worker went away
+    keeps_its_process: bool = True  # for the next turn of its session; see `Run.again`
+    tells_context_full: bool = True
+    counts_late: bool = False  # what a turn used is told at its end, if at all: one that told nothing may have spent
 
     def model_for(self, wanted: str) -> str:
         """Return the model it answers with, for a bot that asks for `wanted`."""
@@ -368,6 +371,10 @@ class ExecutionProvider(Protocol):
 
         A breaker guards it: a key that was replaced begins with a good name.
         """
+        ...
+
+    def version(self) -> str:
+        """Return the version of what is installed, as its runs report it; empty when only a run can tell."""
         ...
 
     def warm_up(self) -> None:

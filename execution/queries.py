@@ -26,7 +26,15 @@ from django.db.models import (
 )
 from django.db.models.functions import Coalesce
 
-from execution.models import Breaker, Execution, ExecutionEvent, ExecutionQuerySet, TranscriptLine, Worker
+from execution.models import (
+    Breaker,
+    Execution,
+    ExecutionEvent,
+    ExecutionQuerySet,
+    ProviderCheck,
+    TranscriptLine,
+    Worker,
+)
 from execution.providers import registry
 from execution.states import EXECUTION, LEASED, BreakerState, ExecutionState
 from fleet.kernel import clock
@@ -41,21 +49,34 @@ MOST_LOGINS = 100
 
 @dataclass(frozen=True, slots=True)
 class ExecutionMode:
-    """Who answers in this installation: `claude` or `mock`, and a sentence for the console's banner (empty for `claude`)."""
+    """Who answers in this installation: a provider's name, and a sentence for the console's banner, empty unless it is the mock."""
 
     mode: str
     sentence: str
 
 
 def execution_mode() -> ExecutionMode:
-    """Return whether bots answer with the real Claude or with the mock, and how to switch."""
-    missing = registry.get("claude").check()
-    if not missing:
-        return ExecutionMode("claude", "")
+    """Return whether a bot answers with the mock because its own providers cannot be used, and how to switch."""
+    chains = _chains_in_use()
+    answering = {tuple(chain): registry.usable(chain)[0].capabilities.name for chain in chains}
+    without = [chain for chain, name in answering.items() if name not in chain]
+    if not without:
+        return ExecutionMode(next(iter(answering.values())), "")
+    known = [name for name in without[0] if name in settings.FLEET_PROVIDERS] or ["claude"]
+    missing = registry.get(known[0]).check()
     return ExecutionMode(
         "mock",
         f"Bots answer with the built-in mock, which costs nothing and thinks nothing. {missing}",
     )
+
+
+def _chains_in_use() -> list[list[str]]:
+    """Return the bots' chains. They are asked for only where some providers can be used and others not: then it depends."""
+    real = [registry.get(name) for name in settings.FLEET_PROVIDERS if name != registry.FALLBACK]
+    if any(provider.check() for provider in real) and not all(provider.check() for provider in real):
+        chains = list(Identity.objects.order_by().values_list("provider_chain", flat=True).distinct())
+        return chains or [["claude"]]
+    return [["claude"]]
 
 
 def provider_for(identity: Identity) -> tuple[str, str]:
@@ -169,6 +190,28 @@ def failed_before(origin_kind: str, origin_id: str) -> dict[str, str]:
     """Return the providers that this origin's earlier executions failed with, each with the last cause."""
     rows = Execution.objects.filter(origin_kind=origin_kind, origin_id=origin_id, state=ExecutionState.FAILED)
     return dict(rows.order_by("pk").values_list("provider", "cause"))
+
+
+def last_checks() -> dict[str, ProviderCheck]:
+    """Return the newest check of every provider that was ever checked, by name."""
+    return {check.provider: check for check in ProviderCheck.objects.order_by("provider", "-at").distinct("provider")}
+
+
+def doubts() -> list[str]:
+    """Return a sentence for every provider in use whose installed version was not checked, or failed its check."""
+    checks = last_checks()
+    providers = [registry.get(name) for name in settings.FLEET_PROVIDERS]
+    used = [one for one in providers if one.capabilities.spawns_process and not one.check()]
+    said = [_doubt(one.capabilities.name, one.version(), checks.get(one.capabilities.name)) for one in used]
+    return [sentence for sentence in said if sentence]
+
+
+def _doubt(name: str, version: str, check: ProviderCheck | None) -> str:
+    called = f"{name} {version}".strip()
+    if check is None or (version and check.version != version):
+        return f"{called} has not been checked; run ./manage.py providers check {name}."
+    failed = [case["case"] for case in check.cases if not case["kept"]]
+    return f"{called} failed its check ({', '.join(failed)}); see ./manage.py providers." if failed else ""
 
 
 def events_after(execution_id: int, sequence: int = 0, limit: int = 500) -> list[ExecutionEvent]:

@@ -133,6 +133,7 @@ COMMANDS: dict[str, Permission] = {
     "signin_link": Permission.PEOPLE_EDIT,
     "pairing_code": Permission.PEOPLE_EDIT,
     "prepare": Permission.RECORDS_EDIT,
+    "providers": Permission.RECORDS_EDIT,
     "runner": Permission.RECORDS_EDIT,
     "gateways": Permission.GATEWAY_EDIT,
     "state_diagrams": Permission.PUBLIC,

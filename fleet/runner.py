@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import psycopg
 import structlog
@@ -63,6 +64,7 @@ def duties() -> list[Duty]:
     """Return what a runner does."""
     return [
         Duty("conversations.sweep", 1.0, conversation_actions.sweep),
+        Duty("execution.bury", 0.5, partial(execution_actions.bury_dead_workers, believe_silence=False)),
         Duty("execution.sweep", 2.0, execution_actions.sweep),
         Duty("budgets.sweep", 5.0, budget_actions.sweep_reservations),
         Duty("execution.forget_transcripts", 3600.0, execution_actions.forget_transcripts),

@@ -6,6 +6,7 @@ and keep what it has as an orphan result.
 
 from execution.actions.adopting import adopt
 from execution.actions.breaking import probe, reset_breaker
+from execution.actions.checking import record_check
 from execution.actions.claiming import claim, release, requeue, texts_of
 from execution.actions.closing import Ending, finish, keep_orphan, note_gone
 from execution.actions.confining import tell_refused_connections
@@ -54,6 +55,7 @@ __all__ = [
     "probe",
     "queue",
     "queue_of",
+    "record_check",
     "record_events",
     "register_worker",
     "release",

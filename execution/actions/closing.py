@@ -27,7 +27,10 @@ from governance.models import KillOrder, StopLine
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an execution ended. `fields` are further columns, such as token counts; `gone` says that its processes were seen to be gone."""
+    """How an execution ended. `fields` are further columns, such as token counts; `gone` says that its processes were seen to be gone.
+
+    `unmetered` says that it spent and nobody knows how much: then what is held stays held, as after a lost run.
+    """
 
     state: ExecutionState
     outcome: OutcomeClass
@@ -36,6 +39,7 @@ class Ending:
     retry_at: dt.datetime | None = None
     cause: str = ""
     gone: bool = False
+    unmetered: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -104,7 +108,7 @@ def close(
         ended_at=clock.db_now(),
         lease_until=None,
         process_gone_at=clock.db_now() if ending.gone else None,
-        spend_stage=_final_stage(ending.state),
+        spend_stage=_final_stage(ending),
         **_first_events(ending),
         **ending.fields,
     )
@@ -119,9 +123,10 @@ def close(
     return row
 
 
-def _final_stage(state: ExecutionState) -> Case | Value:
-    """Nothing is owed for what was never released; what was lost after its release is unknown, never guessed."""
-    after_release = SpendStage.UNKNOWN if state == ExecutionState.LOST else SpendStage.SETTLED
+def _final_stage(ending: Ending) -> Case | Value:
+    """Nothing is owed for what was never released; what was lost after its release, or not counted, is unknown, never guessed."""
+    unknown = ending.unmetered or ending.state == ExecutionState.LOST
+    after_release = SpendStage.UNKNOWN if unknown else SpendStage.SETTLED
     return Case(When(spend_stage=SpendStage.RELEASED, then=Value(after_release)), default=Value(SpendStage.NONE))
 
 

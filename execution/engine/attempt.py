@@ -13,11 +13,11 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
+from budgets.states import PriceBasis
 from execution import actions, ports, queries
 from execution.actions import Ending
 from execution.actions.recording import Line
-from execution.engine import workspace
-from execution.engine.endings import AWAY, FAULT, SILENT_END, TAKEN_OVER, Left, ago, refusal_of_the_machine, state_of
+from execution.engine import endings, workspace
 from execution.engine.gatekeeper import Gatekeeper
 from execution.engine.halts import GRACE_SECONDS, Halt, Limits
 from execution.engine.memory import Memory
@@ -92,7 +92,7 @@ class Attempt:
         if self._goes_on_elsewhere():
             self._leaving = True
         else:
-            self.halt(TAKEN_OVER, fenced=True)
+            self.halt(endings.TAKEN_OVER, fenced=True)
 
     def _goes_on_elsewhere(self) -> bool:
         """Return whether another worker has adopted it. The shim listens to that one only; killing would end what is not ours."""
@@ -113,7 +113,7 @@ class Attempt:
             self._close(self._carry())
         except Fenced:
             self._abandon()
-        except Left:
+        except endings.Left:
             pass
         except (DatabaseError, InterfaceError) as error:
             log.error("execution.left_to_the_sweep", execution=self.execution.pk, error=str(error))
@@ -132,17 +132,17 @@ class Attempt:
         except Refused as refusal:
             outcome = OutcomeClass.GOVERNANCE if refusal.code == "killed" else OutcomeClass.STOPPED
             return Finished(outcome, sentence=refusal.sentence)
-        except (Fenced, Left):
+        except (Fenced, endings.Left):
             raise
         except (DatabaseError, InterfaceError):
             log.exception("execution.database_away", execution=self.execution.pk)
-            return Finished(OutcomeClass.ERROR, sentence=AWAY)
+            return Finished(OutcomeClass.ERROR, sentence=endings.AWAY)
         except OSError as error:
             log.exception("execution.machine_refuses", execution=self.execution.pk)
-            return Finished(OutcomeClass.ERROR, sentence=refusal_of_the_machine(error))
+            return Finished(OutcomeClass.ERROR, sentence=endings.refusal_of_the_machine(error))
         except Exception:
             log.exception("execution.fault", execution=self.execution.pk)
-            return Finished(OutcomeClass.ERROR, sentence=FAULT)
+            return Finished(OutcomeClass.ERROR, sentence=endings.FAULT)
 
     def _begin(self) -> Run:
         """Bring the process to the spend gate, commit the release, and only then hand over the prompt."""
@@ -200,8 +200,8 @@ class Attempt:
         return actions.release(
             execution=self.execution,
             process=process,
-            spawned_ago=ago(gate.began),
-            ready_ago=ago(gate.ready),
+            spawned_ago=endings.ago(gate.began),
+            ready_ago=endings.ago(gate.ready),
             by=self._by,
         )
 
@@ -217,11 +217,11 @@ class Attempt:
                 return event
             if self._leaving:
                 self._leave(run)
-                raise Left
+                raise endings.Left
             self._watch_limits()
             if self._halt and self._halt.at_once and (event is None or not self._halt.hears_out):
                 break
-        return Finished(OutcomeClass.ERROR, sentence=SILENT_END)
+        return Finished(OutcomeClass.ERROR, sentence=endings.SILENT_END)
 
     def _leave(self, run: Run) -> None:
         with self._halt_lock:
@@ -252,7 +252,7 @@ class Attempt:
             if reached:
                 self.halt(reached)
         elif not self._halt.at_once and time.monotonic() - self._halted_at > GRACE_SECONDS:
-            self.halt(Halt(self._halt.outcome, self._halt.sentence, at_once=True))
+            self.halt(replace(self._halt, at_once=True))
 
     # --- What it writes ----------------------------------------------------------------------------------------------
 
@@ -280,12 +280,7 @@ class Attempt:
         self._cost = {"cost_nano_usd": metered.total_nano_usd, "cost_basis": metered.basis}
         self._transcript.aside(EventKind.USAGE, **self._transcript.tokens(), cost_nano_usd=metered.total_nano_usd)
         if metered.exhausted:
-            self.halt(
-                Halt(
-                    OutcomeClass.BUDGET,
-                    "The budget for this is used up, so it was stopped here. The budget page shows which one and when it starts anew.",
-                )
-            )
+            self.halt(endings.BUDGET_USED_UP)
 
     # --- Its end -----------------------------------------------------------------------------------------------------
 
@@ -328,19 +323,22 @@ class Attempt:
         outcome, sentence, cause = finished.outcome, finished.sentence, finished.cause or ""
         if self._halt and outcome != OutcomeClass.OK:
             outcome, sentence, cause = self._halt.outcome, self._halt.sentence, self._halt.cause
+        counted = not self._released or self._cost
+        unmetered = not counted and endings.is_unmetered(outcome, self._limits, self._provider.capabilities)
         return Ending(
-            state=state_of(outcome, gone=gone),
+            state=endings.state_of(outcome, gone=gone),
             outcome=outcome,
             sentence=clean(sentence),
             answer=clean(finished.text) or self._transcript.text,
             retry_at=finished.retry_at,
             cause=cause,
             gone=gone,
+            unmetered=unmetered,
             fields={
                 **self._transcript.tokens(),
-                **self._cost,
+                **({"cost_basis": PriceBasis.UNKNOWN} if unmetered else self._cost),
                 **self._moments(),
-                "provider_ended_at": clock.db_now(-ago(self._ended_at)) if self._ended_at else None,
+                "provider_ended_at": clock.db_now(-endings.ago(self._ended_at)) if self._ended_at else None,
                 "tool_calls": self._limits.called if self._released else 0,
                 "provider_version": self._transcript.version,
                 "session_id": finished.session_id or self._transcript.session_id or self.execution.session_id,

@@ -6,9 +6,14 @@ import datetime as dt
 import errno
 import time
 
-from execution.engine.halts import Halt
+from execution.engine.halts import Halt, Limits
+from execution.ports import Capabilities
 from execution.states import ExecutionState, OutcomeClass
 
+BUDGET_USED_UP = Halt(
+    OutcomeClass.BUDGET,
+    "The budget for this is used up, so it was stopped here. The budget page shows which one and when it starts anew.",
+)
 TAKEN_OVER = Halt(OutcomeClass.LOST, "Another worker owns this now.", at_once=True)
 FAULT = "Something broke inside Fleet while this was running. The worker's log has the details; please try again."
 SILENT_END = "The provider ended without saying how. Please try again."
@@ -42,3 +47,8 @@ def state_of(outcome: OutcomeClass, *, gone: bool) -> ExecutionState:
 def ago(moment: float) -> dt.timedelta:
     """Return how long ago a moment of time.monotonic() was."""
     return dt.timedelta(seconds=time.monotonic() - moment)
+
+
+def is_unmetered(outcome: OutcomeClass, limits: Limits, capabilities: Capabilities) -> bool:
+    """Return whether something was done that a provider may never count. Of use when nothing was counted: unknown is never zero."""
+    return capabilities.counts_late and bool(outcome == OutcomeClass.OK or limits.written or limits.called)

@@ -88,6 +88,8 @@ class Supervisor:
         """Register this incarnation and begin to take work."""
         for name in settings.FLEET_PROVIDERS:
             registry.get(name).warm_up()
+        for sentence in queries.doubts():
+            log.warning("provider.in_doubt", sentence=sentence)
         self._register()
         self._accepting = True
         gc.freeze()  # what was loaded stays; looking through it again costs milliseconds in the middle of a turn

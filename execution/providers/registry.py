@@ -1,4 +1,4 @@
-"""The providers of this installation, by name, as `FLEET_PROVIDERS` lists them."""
+"""The providers of this installation, by name, as `FLEET_PROVIDERS` lists them: a class, with what it is made for behind a colon."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ FALLBACK = "mock"
 @cache
 def get(name: str) -> ExecutionProvider:
     """Return the provider of this name, made once per process. Raises NotFound."""
+    return make(name)
+
+
+def make(name: str) -> ExecutionProvider:
+    """Return a provider of this name that nobody else has, made for the settings as they are now. Raises NotFound."""
     path = settings.FLEET_PROVIDERS.get(name)
     if path is None:
         known = ", ".join(sorted(settings.FLEET_PROVIDERS))
         raise NotFound(f"There is no provider “{name}”.", next_step=f"Known are: {known}.")
-    provider: ExecutionProvider = import_string(path)()
+    path, _, agent = path.partition(":")
+    provider: ExecutionProvider = import_string(path)(*([agent] if agent else []))
     return provider
 
 

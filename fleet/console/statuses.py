@@ -54,6 +54,18 @@ LOGIN: dict[str, Status] = {
     "missing": Status("unknown", "Not set up"),
 }
 
+CHECK: dict[str, Status] = {
+    "kept": Status("ok", "Checked"),
+    "failed": Status("failed", "Failed its check"),
+    "stale": Status("waiting", "Not checked in this version"),
+    "never": Status("waiting", "Not checked"),
+}
+
+
+def check_status(state: str) -> Status:
+    """Return how the last check of an installed CLI went, in words."""
+    return CHECK.get(state, UNKNOWN)
+
 
 def login_status(state: str) -> Status:
     """Return whether a login is used, in words."""

@@ -10,7 +10,9 @@ from typing import Any
 
 import environ
 import structlog
+from django.core.exceptions import ImproperlyConfigured
 
+from execution.providers.acp import agents
 from fleet.kernel.database import ask_again
 from fleet.kernel.masking import mask_event, register
 
@@ -65,6 +67,14 @@ OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="").rstrip("/")  # with its
 # What Codex answers with when a bot's own model is none of OpenAI's. It needs a price (genai-prices).
 FLEET_CODEX_MODEL = env.str("FLEET_CODEX_MODEL", default="gpt-5.6-luna")
 FLEET_CODEX_CLI = env.str("FLEET_CODEX_CLI", default="")  # another CLI than the one in the SDK's wheel
+# Agents that speak the Agent Client Protocol, declared in a JSON file (execution/providers/acp/README.md).
+try:
+    FLEET_ACP_AGENTS = agents.read(env.str("FLEET_ACP_AGENTS", default=""))
+except agents.BadDeclaration as error:
+    raise ImproperlyConfigured(str(error)) from error
+FLEET_ACP_SECRETS = {
+    name: os.environ.get(name, "") for agent in FLEET_ACP_AGENTS.values() for name in agent.secrets.values()
+}
 # All that a CLI sees of our environment, besides what its provider sets.
 FLEET_CLI_ENVIRONMENT = {
     name: os.environ[name]
@@ -109,6 +119,7 @@ FLEET_PROVIDERS = {
     "claude": "execution.providers.claude.provider.ClaudeProvider",
     "codex": "execution.providers.codex.provider.CodexProvider",
     "mock": "execution.providers.mock.provider.MockProvider",
+    **{name: f"execution.providers.acp.provider.AcpProvider:{name}" for name in FLEET_ACP_AGENTS},
 }
 
 # --- Gateways ---------------------------------------------------------------------------------------------------------
@@ -119,7 +130,7 @@ FLEET_TELEGRAM_TOKENS = {
     for name, value in os.environ.items()
     if name.startswith("FLEET_TELEGRAM_") and name.endswith("_TOKEN") and value
 }
-for _secret in (ANTHROPIC_API_KEY, OPENAI_API_KEY, *FLEET_TELEGRAM_TOKENS.values()):
+for _secret in (ANTHROPIC_API_KEY, OPENAI_API_KEY, *FLEET_ACP_SECRETS.values(), *FLEET_TELEGRAM_TOKENS.values()):
     register(_secret)
 
 # --- Django -----------------------------------------------------------------------------------------------------------

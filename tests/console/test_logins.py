@@ -7,12 +7,16 @@ import datetime as dt
 import pytest
 from django.test import Client
 
+from execution import actions
+from execution.conformance.cases import Result
 from execution.models import Breaker
+from execution.providers import registry
 from fleet.kernel import clock
 from identities.models import Identity
 from tests.console.page import text_of
 from tests.conversations.test_failover import chain, fail, only_acme, scenes
 from tests.execution.logins import two_logins
+from tests.factories.execution import BY
 
 __all__ = ["chain", "only_acme", "two_logins"]
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -74,3 +78,29 @@ def test_a_login_whose_key_was_replaced_is_shown_apart(shut: Breaker, operator: 
     monkeypatch.setattr("tests.execution.logins.Acme.login", lambda self: "key-3")
     page = text_of(operator.get("/logins/"))
     assert "Acme key key-3 In use" in page and "Earlier logins" in page
+
+
+class TestInstalledPrograms:
+    """The last check of each CLI, and whether it was of the version that is installed."""
+
+    def check_claude(self, version: str, *, kept: bool = True) -> None:
+        cases = [Result("text", True, "", 0.1), Result("deny", kept, "" if kept else "It ran what was refused.", 0.1)]
+        actions.record_check(provider="claude", version=version, results=cases, by=BY)
+
+    def test_one_that_was_never_checked_says_how(self, operator: Client) -> None:
+        page = text_of(operator.get("/logins/"))
+        assert "Not checked Nobody has checked it. Run ./manage.py providers check claude never" in page
+
+    def test_one_that_kept_everything(self, operator: Client) -> None:
+        self.check_claude(registry.get("claude").version())
+        assert "Checked 2 of 2 promises kept" in text_of(operator.get("/logins/"))
+
+    def test_one_that_failed_says_what_happened(self, operator: Client) -> None:
+        self.check_claude(registry.get("claude").version(), kept=False)
+        page = text_of(operator.get("/logins/"))
+        assert "Failed its check 1 of 2 promises kept" in page
+        assert "Deny: not kept. It ran what was refused." in page
+
+    def test_a_check_of_another_version_does_not_count(self, operator: Client) -> None:
+        self.check_claude("1.0.0")
+        assert "Not checked in this version The check was of 1.0.0." in text_of(operator.get("/logins/"))

@@ -81,7 +81,7 @@ def test_an_execution_whose_lease_is_over_is_unknown(worker: Worker) -> None:
         ({"turns": 0, "conversation_id": 7}, "Taken"),
         ({"end_requested_at": clock.now()}, "Ending"),
     ],
-    ids=str,
+    ids=["warm", "started ahead", "taken", "ending"],
 )
 def test_a_process_says_what_it_waits_for(worker: Worker, changes: dict[str, object], word: str) -> None:
     held(worker, **changes)

@@ -30,11 +30,13 @@ from execution.ports import (
     UserText,
     Verdict,
 )
+from execution.providers.acp.provider import AcpProvider
 from execution.providers.claude.provider import ClaudeProvider
 from execution.providers.codex.provider import CodexProvider
 from execution.providers.mock.provider import MockProvider
 from execution.shim import processes
 from execution.states import OutcomeClass
+from tests.emulators import agents
 from tests.emulators.model import ModelEmulator, Usage
 
 HOSTILE = "/help @/etc/passwd !ls #remember --resume=x\nrtl \u202e and \x07"
@@ -126,7 +128,7 @@ class CodexCast(CliCast):
             (workspace / name).write_text("Say BANANA.")
 
 
-CLIS = [pytest.param("claude", marks=pytest.mark.realcli), pytest.param("codex", marks=pytest.mark.realcli)]
+CLIS = [pytest.param(name, marks=pytest.mark.realcli) for name in ("claude", "codex", "acp")]
 
 
 @pytest.fixture(params=["mock", *CLIS])
@@ -156,6 +158,16 @@ def codex(request, settings, monkeypatch) -> CodexCast:
     provider = CodexProvider()
     provider.warm_up()
     return CodexCast(provider, model)
+
+
+@pytest.fixture
+def acp(request, settings) -> ClaudeCast:
+    model = request.getfixturevalue("model_emulator")
+    settings.FLEET_ACP_SECRETS = {"AGENT_KEY": "sk-ant-canary-not-a-key"}
+    settings.FLEET_ACP_AGENTS = {"agent": agents.claude_agent(model.url)}
+    provider = AcpProvider("agent")
+    provider.warm_up()
+    return ClaudeCast(provider, model)
 
 
 @pytest.fixture
@@ -217,7 +229,7 @@ def highest(events: list[ProviderEvent]) -> dict[str, ports.Usage]:
 
 
 def test_says_what_it_can(cast: Cast) -> None:
-    assert cast.provider.capabilities.name in ("mock", "claude", "codex")
+    assert cast.provider.capabilities.name in ("mock", "claude", "codex", "agent")
     assert cast.provider.check() == ""
 
 
@@ -412,7 +424,10 @@ class TestAnotherTurn:
 
     @pytest.fixture(params=CLIS)
     def cast(self, request) -> CliCast:
-        return request.getfixturevalue(request.param)
+        cast = request.getfixturevalue(request.param)
+        if not cast.provider.capabilities.keeps_its_process:
+            pytest.skip("It declares that each turn has a process of its own.")
+        return cast
 
     def follow(self, run: Run, *said: str, judge: Judge = allow) -> list[ProviderEvent]:
         """Run the next turn, which waits at the gate already."""

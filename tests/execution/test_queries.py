@@ -25,6 +25,14 @@ def test_with_a_key_claude_answers_with_the_bots_model(settings) -> None:
     assert queries.execution_mode() == queries.ExecutionMode("claude", "")
 
 
+def test_what_the_bots_use_decides_and_not_what_claude_says(settings) -> None:
+    settings.OPENAI_API_KEY = "sk-canary-not-a-key"
+    made.BotFactory(provider_chain=["codex"])
+    assert queries.execution_mode() == queries.ExecutionMode("codex", "")
+    made.BotFactory(provider_chain=["claude"])
+    assert "ANTHROPIC_API_KEY" in queries.execution_mode().sentence
+
+
 def test_a_login_counts_only_where_a_setting_names_it(settings, tmp_path: Path) -> None:
     settings.FLEET_CLAUDE_LOGIN_DIR = str(tmp_path)
     assert queries.execution_mode().mode == "claude"

@@ -15,7 +15,7 @@ import pytest
 from execution import actions, sandbox
 from execution.ports import Confinement, NotPrepared, Prompt
 from execution.sandbox import Needs, presence, profile
-from execution.shim.handle import Shim
+from execution.shim.handle import OwnShim
 from execution.states import OutcomeClass
 from fleet.kernel.models import JournalEntry
 from identities.states import NetworkPolicy
@@ -50,15 +50,14 @@ def inside(
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(prompt.home), **variables}
     needs = Needs(programs=(), writable=(), api=api)
     argv, environment = sandbox.enclose(("/bin/bash", "-c", script), environment, prompt=prompt, needs=needs)
-    shim = Shim()
+    shim = OwnShim()
     try:
         shim.start(argv, environment=environment, cwd=prompt.workspace, secrets=secrets)
-        stdin, stdout, stderr = shim.take_streams()
-        os.close(stdin)
-        with os.fdopen(stdout) as said, os.fdopen(stderr) as errors:
-            text = said.read() + errors.read()
+        said = shim.take_stream()
+        said.setblocking(True)
+        text = b"".join(iter(lambda: said.recv(65536), b""))
         assert shim.wait_gone(10), "something is left of it"
-        return text
+        return (text + shim.last_words).decode()
     finally:
         shim.close()
 
@@ -154,7 +153,7 @@ class TestProcesses:
     def test_nothing_is_left_of_it_when_the_shim_is_killed(self, prompt: Prompt) -> None:
         needs = Needs(programs=(), writable=(), api=API)
         argv, environment = sandbox.enclose(("/bin/sleep", "600"), {"PATH": "/bin"}, prompt=prompt, needs=needs)
-        shim = Shim()
+        shim = OwnShim()
         shim.start(argv, environment=environment, cwd=prompt.workspace)
         os.kill(shim.pid, 9)
         assert shim.wait_gone(10)

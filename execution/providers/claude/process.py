@@ -17,6 +17,7 @@ from execution.providers.claude import launch, mirror
 from execution.providers.claude.counting import Counting
 from execution.providers.claude.transport import ShimTransport, TakenTransport
 from execution.providers.cli import LOOP, Broken, CliProcess
+from execution.sandbox import check_enclosable
 from execution.shim.handle import Nursery
 from execution.shim.pipes import Ended, Unintelligible
 from execution.shim.taking import Inheritance
@@ -84,6 +85,7 @@ class ClaudeProcess(CliProcess):
 
     def start(self) -> ProcessFacts:
         """Start the CLI and wait until it is ready for a prompt; it calls no API before it gets one. Raises NotPrepared."""
+        check_enclosable(self._prompt.confinement)  # before anything of it runs, were it only to say its version
         path = launch.cli_path()
         if launch.cli_version(path) < launch.OLDEST_VERSION:
             raise NotPrepared(_too_old(path))

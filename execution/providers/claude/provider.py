@@ -43,6 +43,10 @@ class ClaudeProvider:
         """Return a name for the key or login in use."""
         return logins.name_of(settings.ANTHROPIC_API_KEY or str(settings.FLEET_CLAUDE_LOGIN_DIR))
 
+    def version(self) -> str:
+        """Return what the CLI says of itself, asked once per process."""
+        return ".".join(str(number) for number in launch.cli_version(launch.cli_path()))
+
     def warm_up(self) -> None:
         """Load the SDK (about a second), look at the CLI's version, start the loop and a first shim."""
         if self.check():

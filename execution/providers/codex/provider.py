@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 from django.conf import settings
@@ -44,6 +45,10 @@ class CodexProvider:
     def login(self) -> str:
         """Return a name for the key or login in use."""
         return logins.name_of(settings.OPENAI_API_KEY)
+
+    def version(self) -> str:
+        """Return the version of the wheel; of another CLI only a run can tell."""
+        return "" if settings.FLEET_CODEX_CLI else version("openai-codex")
 
     def warm_up(self) -> None:
         """Load the protocol's types (about a second), start the loop and a first shim."""

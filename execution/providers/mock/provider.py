@@ -40,6 +40,10 @@ class MockProvider:
         """It has none that could reach a limit."""
         return ""
 
+    def version(self) -> str:
+        """It comes with Fleet."""
+        return ""
+
     def warm_up(self) -> None:
         """There is nothing to warm up."""
 

@@ -13,7 +13,7 @@ from fleet.console.presenters.chats import (
     TurnView,
 )
 from fleet.console.presenters.kill import KillBadge, KillView, OrderView, ReceiptLine, StopReceipt
-from fleet.console.presenters.logins import LoginRow
+from fleet.console.presenters.logins import CaseRow, CheckRow, LoginRow
 from fleet.console.presenters.runner import LiveRow, ProcessRow, RunnerPage, WorkerRow
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "BotName",
     "BotPage",
     "BotRow",
+    "CaseRow",
     "ChatPage",
+    "CheckRow",
     "ConversationRow",
     "DeliveryView",
     "GatewayRow",

@@ -20,3 +20,29 @@ class LoginRow:
     until: dt.datetime | None
     id: int | None
     may_be_reset: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRow:
+    """One promise and whether it was kept; `sentence` says what happened instead."""
+
+    name: str
+    kept: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRow:
+    """An installed CLI: its version, and how its last check went. `at` is empty when it was never checked."""
+
+    provider: str
+    version: str
+    status: Status
+    sentence: str
+    at: dt.datetime | None
+    cases: tuple[CaseRow, ...]
+
+    @property
+    def kept(self) -> int:
+        """Return how many promises were kept."""
+        return sum(case.kept for case in self.cases)

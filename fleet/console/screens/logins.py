@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from django.conf import settings
+
 from conversations import queries as conversation_queries
 from execution import queries as execution_queries
-from execution.models import Breaker
+from execution.models import Breaker, ProviderCheck
+from execution.ports import ExecutionProvider
+from execution.providers import registry
 from execution.states import BreakerState, Cause
-from fleet.console.presenters import LoginRow
-from fleet.console.statuses import login_status
+from fleet.console.presenters import CaseRow, CheckRow, LoginRow
+from fleet.console.statuses import check_status, login_status
 
 
 def login_rows() -> tuple[list[LoginRow], list[LoginRow]]:
@@ -16,6 +20,32 @@ def login_rows() -> tuple[list[LoginRow], list[LoginRow]]:
     now = [_row(seen, breakers.pop((seen.provider, seen.login), None)) for seen in execution_queries.logins()]
     earlier = [row for row in breakers.values() if row.state != BreakerState.CLOSED]
     return now, [_row(execution_queries.Login(row.provider, row.login, ""), row) for row in earlier]
+
+
+def check_rows() -> list[CheckRow]:
+    """Return the installed CLIs in the order of the settings, each with its last check."""
+    checks = execution_queries.last_checks()
+    providers = (registry.get(name) for name in settings.FLEET_PROVIDERS)
+    return [_checked(one, checks.get(one.capabilities.name)) for one in providers if one.capabilities.spawns_process]
+
+
+def _checked(provider: ExecutionProvider, check: ProviderCheck | None) -> CheckRow:
+    name, installed = provider.capabilities.name, provider.version()
+    cases = tuple(CaseRow(case["case"], case["kept"], case["sentence"]) for case in check.cases) if check else ()
+    stale = check is not None and bool(installed) and check.version != installed
+    state = "never" if check is None else "stale" if stale else "kept" if check.kept else "failed"
+    told = {
+        "never": f"Nobody has checked it. Run ./manage.py providers check {name}",
+        "stale": f"The check was of {check.version if check else ''}. Run ./manage.py providers check {name}",
+    }
+    return CheckRow(
+        provider=name.capitalize(),
+        version=installed or (check.version if check else ""),
+        status=check_status(state),
+        sentence=told.get(state, ""),
+        at=check.at if check else None,
+        cases=cases,
+    )
 
 
 def parked_count() -> int:

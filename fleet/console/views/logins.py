@@ -21,6 +21,7 @@ def login_list(request: HttpRequest) -> HttpResponse:
         "rows": now,
         "earlier": earlier,
         "parked": logins.parked_count(),
+        "checks": logins.check_rows(),
         "may_reset": Permission.LOGIN_RESET in person_of(request).permissions,
     }
     return show(request, "logins/list.html", context, part="rows")

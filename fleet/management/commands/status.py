@@ -75,12 +75,15 @@ def _from_database() -> dict[str, Any]:
         "kill_orders": observations.orders_in_force(),
         "without_sandbox": observations.walls(),
         "mode": {"name": mode.mode, "sentence": mode.sentence},
+        "doubts": execution_queries.doubts(),
     }
 
 
 def lines(reading: dict[str, Any]) -> Iterable[str]:
     """Yield the screen."""
     if sentence := reading.get("mode", {}).get("sentence"):
+        yield f"{sentence}\n"
+    for sentence in reading.get("doubts", []):
         yield f"{sentence}\n"
     for sentence in reading.get("kill_orders", []):
         yield f"STOPPED  {sentence}\n"

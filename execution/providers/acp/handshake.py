@@ -1,0 +1,82 @@
+"""From a started agent to an open session. Nothing here calls a model's API, as far as the agent keeps to the protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from acp.connection import Connection
+from acp.exceptions import RequestError
+from acp.meta import AGENT_METHODS, PROTOCOL_VERSION
+from acp.schema import InitializeResponse
+
+from execution.ports import Prompt
+from execution.providers.acp import launch
+from execution.providers.acp.agents import Agent
+
+log = structlog.get_logger(__name__)
+_CLIENT = {"name": "fleet", "title": "Fleet", "version": "1"}
+# We serve neither files nor terminals: what the agent does, it does itself, where its sandbox is, and asks before.
+_OFFER = {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False}
+
+
+class Unsafe(Exception):
+    """The agent does not do what our settings say, so it gets no prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session that waits for its prompt; `fresh` when it knows nothing of what was said before."""
+
+    id: str
+    version: str
+    fresh: bool
+
+
+async def shake_hands(connection: Connection, agent: Agent, prompt: Prompt, *, known: str) -> Opened:
+    """Resume the known session, or begin one. Raises Unsafe, RequestError, or ConnectionError when the agent ended."""
+    hello = {"protocolVersion": PROTOCOL_VERSION, "clientInfo": _CLIENT, "clientCapabilities": _OFFER}
+    told = InitializeResponse.model_validate(await connection.send_request(AGENT_METHODS["initialize"], hello))
+    if told.protocol_version != PROTOCOL_VERSION:
+        raise Unsafe(
+            f"It speaks version {told.protocol_version} of the protocol, and Fleet version {PROTOCOL_VERSION}."
+        )
+    opened = await _open(connection, agent, prompt, known=known, told=told)
+    if agent.mode:
+        await _set_mode(connection, agent, opened.id)
+    return opened
+
+
+async def _open(
+    connection: Connection, agent: Agent, prompt: Prompt, *, known: str, told: InitializeResponse
+) -> Opened:
+    version = told.agent_info.version if told.agent_info else ""
+    place = {"cwd": str(prompt.workspace), "mcpServers": [], "_meta": launch.session_meta(agent, prompt)}
+    method = _resuming(told) if known else ""
+    if method:
+        try:
+            await connection.send_request(method, {**place, "sessionId": known})
+            return Opened(known, version, fresh=False)
+        except RequestError as error:  # what was said there is gone
+            log.info("acp.not_resumed", agent=agent.name, session=prompt.session_id, error=str(error))
+    begun: dict[str, Any] = await connection.send_request(AGENT_METHODS["session_new"], place)
+    return Opened(str(begun["sessionId"]), version, fresh=True)
+
+
+def _resuming(told: InitializeResponse) -> str:
+    """Return the method that brings a session back: the one that repeats nothing of it, where the agent has it."""
+    can = told.agent_capabilities
+    if can is None:
+        return ""
+    if can.session_capabilities and can.session_capabilities.resume:
+        return AGENT_METHODS["session_resume"]
+    return AGENT_METHODS["session_load"] if can.load_session else ""
+
+
+async def _set_mode(connection: Connection, agent: Agent, session: str) -> None:
+    """Switch to the mode in which the agent asks. Raises Unsafe when it has no such mode."""
+    try:
+        await connection.send_request(AGENT_METHODS["session_set_mode"], {"sessionId": session, "modeId": agent.mode})
+    except RequestError as error:
+        raise Unsafe(f"It has no mode “{agent.mode}”, in which it would ask before it acts.") from error

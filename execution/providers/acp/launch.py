@@ -1,0 +1,90 @@
+"""What an agent is started with: its command, its environment, its directories. Nothing secret is an argument."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from execution.ports import Prompt
+from execution.providers.acp.agents import SYSTEM_PROMPT, Agent
+from execution.sandbox import Needs, check_enclosable, enclose, own_directories
+
+_SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start one agent."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    cwd: Path
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    scratch: Path | None = None
+
+
+def prepare(agent: Agent, prompt: Prompt) -> Launch:
+    """Return how to start the agent for this prompt, with its directories in place."""
+    check_enclosable(prompt.confinement)
+    own_directories(prompt.home, prompt.home / "tmp")
+    program = _program(agent) or agent.command[0]
+    needs = Needs(
+        programs=(Path(program).resolve(), *(Path(path) for path in agent.reads)), writable=(), api=agent.address
+    )
+    command = (program, *agent.command[1:])
+    argv, environment = enclose(command, _environment(agent, prompt), prompt=prompt, needs=needs)
+    return Launch(argv, environment, prompt.workspace)
+
+
+def missing(agent: Agent) -> str:
+    """Return what the agent lacks to be started, as a sentence; nothing when it has all."""
+    if _program(agent) is None:
+        return f"There is no {agent.command[0]} to run {agent.name} with. Install it, or correct the file FLEET_ACP_AGENTS names."
+    if not agent.address:
+        return (
+            f"Where the model of {agent.name} is was not declared, so its sandbox would keep it away: add “api”, or “model_url” with its "
+            "variable, to the file FLEET_ACP_AGENTS names."
+        )
+    absent = [ours for ours in agent.secrets.values() if not settings.FLEET_ACP_SECRETS.get(ours)]
+    return f"To talk to {agent.name}, set {' and '.join(absent)} in .env and restart." if absent else ""
+
+
+def _program(agent: Agent) -> str | None:
+    return shutil.which(agent.command[0], path=settings.FLEET_CLI_ENVIRONMENT.get("PATH", _SAFE_PATH))
+
+
+def session_meta(agent: Agent, prompt: Prompt) -> dict[str, Any]:
+    """Return what the agent is told about the session beyond the protocol, as the settings say."""
+    values = {SYSTEM_PROMPT: prompt.system_prompt, "{model}": prompt.model, "{tools}": list(prompt.tools)}
+    filled: dict[str, Any] = _filled(dict(agent.session), values)
+    return filled
+
+
+def _filled(said: Any, values: Mapping[str, Any]) -> Any:
+    match said:
+        case dict():
+            return {key: _filled(value, values) for key, value in said.items()}
+        case list():
+            return [_filled(value, values) for value in said]
+        case str():
+            return values.get(said, said)
+    return said
+
+
+def _environment(agent: Agent, prompt: Prompt) -> dict[str, str]:
+    """Return all that the agent sees of the world. A key is among it: the protocol has no other way to hand one over."""
+    ours = {"HOME": str(prompt.home), "PWD": str(prompt.workspace), "TMPDIR": str(prompt.home / "tmp")}
+    keys = {theirs: settings.FLEET_ACP_SECRETS[name] for theirs, name in agent.secrets.items()}
+    return {
+        "PATH": _SAFE_PATH,
+        "LANG": "C.UTF-8",
+        **settings.FLEET_CLI_ENVIRONMENT,
+        **agent.environment,
+        **keys,
+        **ours,
+    }
