@@ -18,6 +18,9 @@ STUBBORN = "(trap '' TERM; setsid sh -c \"trap '' TERM; echo born; while :; do s
 def run() -> list[Figure]:
     """Start the trees, end all of them at once, and look for whatever carries their markers."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings.base")
+    import django
+
+    django.setup()
     from execution.shim import processes
     from execution.shim.handle import OwnShim
     from execution.shim.leftovers import MARKER

@@ -1,4 +1,5 @@
-"""The only way out of a sandbox: an HTTP proxy that knows one bot's destinations. Run as `python -I egress.py <specification>`.
+"""The only way out of a sandbox: an HTTP proxy that knows one bot's destinations.
+Run as `python -I -c <this module's main> <specification>`.
 
 It is handed the port to listen on over descriptor 3, and ends when the sandbox does. A name is looked up here, every address that
 comes back is checked, and the connection goes to a checked address: what a name means later does not matter.
@@ -274,7 +275,12 @@ class RefusalLog:
                 file.write(line)
 
 
-async def main(specification: dict[str, Any]) -> None:
+def main() -> None:
+    """Serve what the only argument says."""
+    asyncio.run(serve(json.loads(sys.argv[1])))
+
+
+async def serve(specification: dict[str, Any]) -> None:
     """Serve until the sandbox is over."""
     over = asyncio.Event()
     sandbox = os.pidfd_open(os.getppid())
@@ -293,7 +299,3 @@ def _receive_port() -> socket.socket:
     if not descriptors:
         sys.exit(0)  # the sandbox did not come to be
     return socket.socket(fileno=descriptors[0])
-
-
-if __name__ == "__main__":
-    asyncio.run(main(json.loads(sys.argv[1])))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,9 +121,10 @@ def _way_out(prompt: Prompt, api: str) -> list[str]:
         sys.executable,
         "-I",
         "-S",
-        os.fspath(PROGRAM),
+        "-c",
+        PROGRAM,
         sys.executable,
-        os.fspath(EGRESS),
+        EGRESS,
         json.dumps(specification),
         "--",
     ]

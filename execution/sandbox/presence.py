@@ -15,8 +15,16 @@ from execution.ports import Confinement, Finished, NotPrepared
 from execution.sandbox.profile import BWRAP, Profile
 from execution.states import OutcomeClass
 
-PROGRAM = Path(__file__).with_name("program.py")
-EGRESS = Path(__file__).with_name("egress.py")
+_HERE = str(Path(__file__).parent)
+
+
+def _as_module(name: str) -> str:
+    """Return code that runs a program of this directory as a module: as a script it would be compiled anew at every start."""
+    return f"import sys; sys.path.append({_HERE!r}); from {name} import main; main()"
+
+
+PROGRAM = _as_module("program")
+EGRESS = _as_module("egress")
 TRIAL_SECONDS = 10.0
 AGAIN_SECONDS = 30.0  # a failed trial is repeated after so long: somebody may have installed what was missing
 _WAIVER = (
@@ -64,7 +72,7 @@ def _try() -> str:
     inside = Profile(Path("/"), (), (), ()).argv()
     walls = inside[: inside.index("--chdir")]
     nowhere = '{"rules": [], "log": "/dev/null", "bot": ""}'
-    proxied = [sys.executable, "-I", "-S", str(PROGRAM), sys.executable, str(EGRESS), nowhere, "--"]
+    proxied = [sys.executable, "-I", "-S", "-c", PROGRAM, sys.executable, EGRESS, nowhere, "--"]
     trial = [*proxied, *walls, "--", "/bin/true"]
     try:
         done = subprocess.run(trial, capture_output=True, text=True, timeout=TRIAL_SECONDS, env={}, check=False)

@@ -1,6 +1,6 @@
 """Gives a sandbox a network of its own, whose only way out is our proxy. Started by the shim; standard library only.
 
-    python -I -S program.py <python> <egress.py> <specification> -- <command…>
+    python -I -S -c <this module's main> <python> <the proxy's code> <specification> -- <command…>
 
 Two processes come of it. One stays where it is and becomes the proxy. The other moves into a network that consists of its own
 loopback, opens the port where the proxy is to be found there, hands the open port to the proxy, and becomes the command. So nothing
@@ -20,7 +20,7 @@ import sys
 PORT = 3128  # in the sandbox's own network, where nobody else is
 CONTROL = 3  # where the proxy is given its port
 MOST_DESCRIPTORS = 1024
-POLITE = 5
+POLITE = 19
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 CANNOT = 126
@@ -35,7 +35,7 @@ def main() -> None:
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     if os.fork() == 0:
         ours.close()
-        become_proxy(theirs.detach(), [python, "-I", egress, specification])
+        become_proxy(theirs.detach(), [python, "-I", "-c", egress, specification])
     theirs.close()
     try:
         enter_network(uid, gid)
@@ -85,7 +85,3 @@ def hand_over(control: _socket.socket, opened: _socket.socket) -> None:
     control.sendmsg([b"port"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
     opened.close()
     control.close()
-
-
-if __name__ == "__main__":
-    main()
