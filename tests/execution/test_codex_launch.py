@@ -27,6 +27,7 @@ def prompt(tmp_path: Path) -> Prompt:
 
 def settings_of(prompt: Prompt) -> dict[str, object]:
     argv = launch.prepare(prompt).argv
+    argv = argv[argv.index(str(launch.cli_path().resolve())) :]
     return tomllib.loads("\n".join(argv[index + 1] for index, word in enumerate(argv) if word == "-c"))
 
 

@@ -86,7 +86,10 @@ def test_a_change_that_commits_late_is_not_passed_over(feed):
 
 def test_a_page_is_told_of_a_kill_order(browser, monkeypatch):
     monkeypatch.setattr(consumers.ConsoleConsumer, "LOOK_SECONDS", 0.6)
+    look, looked = ConsoleFeed.look, threading.Event()
+    monkeypatch.setattr(ConsoleFeed, "look", lambda feed: (look(feed), looked.set())[0])
     socket = browser.open("/ws/console/")
+    assert looked.wait(30)  # what happened before the first look is on the page already
     order = governance_actions.stop(scope="fleet", scope_id="", mode="stop", reason="drill", by=BY)
     frame = socket.next(topic="kill")
     assert frame["id"] == str(order.pk)
