@@ -245,8 +245,9 @@ class TestTakingOver:
     def test_a_settled_run_ends_with_its_worker(self, left: ProcessFacts) -> None:
         inherited = taking.take(left, run="7", epoch=1)
         stream = inherited.shim.take_stream()
+        heard(stream, 8)  # an end is settled by whoever has heard it
         stream.sendall(frame(b"S", b"7") + frame(b"D", b"two\n"))
-        heard(stream, 16)
+        assert heard(stream, 8) == b"got two\n"
         inherited.shim.leave()
         stream.close()
         assert inherited.shim._ended_within(20)

@@ -17,7 +17,8 @@ def test_stop_kills_live_clis_proves_it_and_holds_until_it_is_lifted(world: Worl
     world.model.silence("", 120)
     for person in people:
         person.send(world.ada, "Think for a long time")
-    world.model.wait_for_requests(len(people))
+    # With the greeting. A turn that has not begun would take in what is to wait for it.
+    world.model.wait_for_requests(1 + len(people))
     waiting = people[0].send(world.ada, "And this waits")
     eventually(lambda: len(world.turns_of(people[0])) == 2)
 
