@@ -6,14 +6,12 @@ A beat is late by as much as the database shows more than its five seconds betwe
 from __future__ import annotations
 
 import itertools
-import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from bench.figures import Figure
-from fleet.platform.embedded import throw_away_servers
+from bench.headless import headless
 
 CROWD = 50
 BOTS = 13  # each may work on four things at once
@@ -22,27 +20,14 @@ WORDS = 1500  # fifty a second
 
 def run() -> list[Figure]:
     """Queue them, and look at the worker's row and process until the last has ended."""
-    with tempfile.TemporaryDirectory() as directory, throw_away_servers() as servers:
-        os.environ |= {
-            "DATABASE_URL": servers.postgres.url,
-            "REDIS_URL": servers.valkey.url,
-            "FLEET_VAR": f"{directory}/var",
-            "FLEET_LOG_LEVEL": "ERROR",
-            "DJANGO_SETTINGS_MODULE": "fleet.settings.headless",
-        }
-        import django
-        from django.core.management import call_command
-
-        django.setup()
-        call_command("migrate", verbosity=0)
-        return _measured(Path(directory))
+    with headless() as directory:
+        return _measured(directory)
 
 
 def _measured(directory: Path) -> list[Figure]:
     from tests.execution.running import CeleryWorker
     from tests.factories import execution as made
 
-    made.set_the_table()
     worker = CeleryWorker(directory / "worker", FLEET_WORKER_SLOTS=str(CROWD)).start()
     try:
         for _ in range(BOTS):

@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.figures import Figure
-from fleet.platform.embedded import throw_away_servers
+from bench.headless import headless
 from tests.product import ROOT
 
 KILLS = 8
@@ -24,29 +23,15 @@ POLL_SECONDS = 0.005
 
 def run() -> list[Figure]:
     """Kill workers beside one that stays and the runner, then let one of another host go silent in the middle of a turn."""
-    with tempfile.TemporaryDirectory() as directory, throw_away_servers() as servers:
-        os.environ |= {
-            "DATABASE_URL": servers.postgres.url,
-            "REDIS_URL": servers.valkey.url,
-            "FLEET_VAR": f"{directory}/var",
-            "FLEET_LOG_LEVEL": "ERROR",
-            "DJANGO_SETTINGS_MODULE": "fleet.settings.headless",
-        }
-        import django
-        from django.core.management import call_command
-
-        django.setup()
-        call_command("migrate", verbosity=0)
-        return _measured(Path(directory))
+    with headless() as directory:
+        return _measured(directory)
 
 
 def _measured(directory: Path) -> list[Figure]:
     from django.conf import settings
 
     from tests.execution.running import CeleryWorker
-    from tests.factories import execution as made
 
-    made.set_the_table()
     stays = CeleryWorker(directory / "stays").start()
     variables = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings.base", "FLEET_SECRET_KEY": settings.SECRET_KEY}
     runner = subprocess.Popen([sys.executable, str(ROOT / "manage.py"), "runner"], env=variables, cwd=ROOT)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import structlog
-from django.conf import settings
 
 from execution import actions, ports, queries
 from execution.engine import workspace
 from execution.engine.attempt import Attempt
 from execution.engine.endings import Left
 from execution.engine.gatekeeper import Gatekeeper
-from execution.engine.halts import Halt, Limits
-from execution.engine.memory import Memory
+from execution.engine.halts import Halt
 from execution.ports import Claim, Finished, NotAdopted, ProcessFacts, Run
 from execution.shim import leftovers
 from execution.states import EventKind, OutcomeClass
@@ -31,14 +29,7 @@ class Adoption(Attempt):
         done = actions.written(execution)
         self._sequence, self._done, self._refused = done.next_sequence, done.through, done.refused
         prompt = workspace.prompt_for(execution)
-        self._limits = Limits(
-            seconds=prompt.max_seconds,
-            tool_calls=prompt.max_tool_calls,
-            stall_seconds=settings.FLEET_STALL_SECONDS,
-            repeats=settings.FLEET_REPEATED_CALLS,
-        )
-        self._memory = Memory(process, megabytes=prompt.max_megabytes)
-        self._memory.enclose()
+        self._bound(prompt, process)
         self._limits.began_ago((clock.now() - (execution.released_at or clock.now())).total_seconds())
         self._obey_orders()
         gatekeeper = Gatekeeper(execution, workspace=prompt.workspace, refused=self._refuse)

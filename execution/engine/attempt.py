@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import structlog
-from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
 from budgets.states import PriceBasis
@@ -33,9 +32,8 @@ from fleet.kernel.exceptions import Fenced, Refused
 
 log = structlog.get_logger(__name__)
 SURVIVE_SECONDS = 20.0  # as long as a worker without a database may believe that it still owns anything
-PAID_SURVIVE_SECONDS = (
-    300.0  # nothing runs by then, and the row itself says whose it is: what was paid is worth the wait
-)
+# Nothing runs by then, and the row itself says whose it is: what was paid is worth the wait.
+PAID_SURVIVE_SECONDS = 300.0
 
 
 class Attempt:
@@ -153,20 +151,19 @@ class Attempt:
         run, process = gate.run, gate.process.result()
         self._check_not_halted()
         texts = self._survive(partial(self._release, gate, process))
-        self._limits = Limits(
-            seconds=prompt.max_seconds,
-            tool_calls=prompt.max_tool_calls,
-            stall_seconds=settings.FLEET_STALL_SECONDS,
-            repeats=settings.FLEET_REPEATED_CALLS,
-        )
-        self._memory = Memory(process, megabytes=prompt.max_megabytes)
-        self._memory.enclose()
+        self._bound(prompt, process)
         self._released = True
         refused = partial(self._transcript.aside, EventKind.TOOL_DENIED)
         gatekeeper = Gatekeeper(self.execution, workspace=prompt.workspace, refused=refused)
         claim = Claim(self.execution.pk, self.execution.epoch)
         run.release(texts, judge=gatekeeper.judge, claim=claim)
         return run
+
+    def _bound(self, prompt: ports.Prompt, process: ProcessFacts | None) -> None:
+        """Set what this turn may use; its time runs from here."""
+        self._limits = Limits.of(prompt)
+        self._memory = Memory(process, megabytes=prompt.max_megabytes)
+        self._memory.enclose()
 
     def _at_the_gate(self, prompt: ports.Prompt) -> Ready:
         """Return a process that waits for its prompt: the one that stands by for it, or a new one."""

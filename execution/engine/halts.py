@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from django.conf import settings
+
 from execution.engine.circles import Circles
-from execution.ports import ToolStarted
+from execution.ports import Prompt, ToolStarted
 from execution.states import Cause, OutcomeClass
 
 GRACE_SECONDS = 3.0  # what an interrupted provider gets before its processes are killed
@@ -40,6 +42,16 @@ class Limits:
         self._open_tools: set[str] = set()
         self.called = 0
         self.written = 0
+
+    @classmethod
+    def of(cls, prompt: Prompt) -> Limits:
+        """Return the bounds of a turn: its bot's, and those of the installation."""
+        return cls(
+            seconds=prompt.max_seconds,
+            tool_calls=prompt.max_tool_calls,
+            stall_seconds=settings.FLEET_STALL_SECONDS,
+            repeats=settings.FLEET_REPEATED_CALLS,
+        )
 
     def began_ago(self, seconds: float) -> None:
         """Count from when the gate was opened, although this worker came later."""

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from execution.ports import Finished, ProviderEvent
 
+LOST_SESSION = "The earlier part of this conversation is not on this machine any more, so I start afresh."
+
 
 def told(events: queue.SimpleQueue[ProviderEvent | None], *, timeout: float) -> Iterator[ProviderEvent | None]:
     """Yield what comes, None whenever `timeout` seconds pass without anything; ends after Finished, or at a None in the queue."""

@@ -40,9 +40,6 @@ def worker(provider: SlowProvider) -> Iterator[Supervisor]:
     worker._accepting = True
     yield worker
     worker._standby.close()
-    for thread in threading.enumerate():  # they write down the ends, and the tables are about to be emptied
-        if thread.name == "standby:end":
-            thread.join(10)
 
 
 @pytest.fixture

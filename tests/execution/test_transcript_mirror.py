@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from pathlib import Path
@@ -29,13 +30,7 @@ async def test_the_copy_keeps_every_promise_that_the_sdk_asks_of_a_store():
         TranscriptLine.objects.all().delete()
         return mirror.StoreOfSdk(Mirror())
 
-    await run_session_store_conformance(lambda: _in_thread(empty))
-
-
-async def _in_thread(make):
-    import asyncio
-
-    return await asyncio.to_thread(make)
+    await run_session_store_conformance(lambda: asyncio.to_thread(empty))
 
 
 @pytest.mark.django_db

@@ -38,15 +38,13 @@ from execution.providers.acp.sessions import Sessions
 from execution.providers.acp.translate import Translator, evidence_of
 from execution.providers.acp.transport import PipesTransport
 from execution.providers.cli import LOOP, Broken, CliProcess
-from execution.providers.telling import told
+from execution.providers.telling import LOST_SESSION, told
 from execution.shim.handle import Nursery
 from execution.shim.pipes import Pipes, Unintelligible
 from fleet.kernel import loops
 
 log = structlog.get_logger(__name__)
 UPDATE = "session/update"
-
-_LOST_SESSION = "The earlier part of this conversation is not on this machine any more, so I start afresh."
 
 
 class AcpRun(CliProcess):
@@ -131,7 +129,7 @@ class AcpRun(CliProcess):
         opened = await shake_hands(self._connection, self._agent, prompt, known=known)
         self._session, self._fresh = opened.id, opened.fresh
         if opened.fresh and prompt.resume:
-            self._events.put(Notice(_LOST_SESSION))
+            self._events.put(Notice(LOST_SESSION))
         self._events.put(Started(prompt.session_id, opened.version, prompt.model))
 
     async def _turn(self, texts: tuple[UserText, ...], judge: Judge) -> None:

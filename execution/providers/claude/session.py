@@ -25,12 +25,10 @@ from execution.ports import (
 )
 from execution.providers.claude.process import ClaudeProcess
 from execution.providers.claude.translate import Translator
-from execution.providers.telling import told
+from execution.providers.telling import LOST_SESSION, told
 from execution.shim import taking
 from execution.shim.handle import Nursery
 from execution.states import OutcomeClass
-
-_LOST_SESSION = "The earlier part of this conversation is not on this machine any more, so I start afresh."
 
 
 class ClaudeRun:
@@ -83,7 +81,7 @@ class ClaudeRun:
 
     def _mention_lost_session(self) -> None:
         if self._first and self._prompt.resume and not self._process.resumed:
-            self._events.put(Notice(_LOST_SESSION))
+            self._events.put(Notice(LOST_SESSION))
 
     def release(self, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim | None = None) -> None:
         """Hand over the prompt."""

@@ -33,7 +33,7 @@ from execution.providers.codex.handshake import Unsafe, shake_hands
 from execution.providers.codex.rpc import Peer, RequestRefused
 from execution.providers.codex.threads import Thread, Threads
 from execution.providers.codex.translate import Translator
-from execution.providers.telling import told
+from execution.providers.telling import LOST_SESSION, told
 from execution.shim.handle import Nursery
 from execution.shim.pipes import Ended, Pipes, Unintelligible
 from execution.states import OutcomeClass
@@ -41,8 +41,6 @@ from fleet.kernel import loops
 
 log = structlog.get_logger(__name__)
 STEER_SECONDS = 5.0
-
-_LOST_SESSION = "The earlier part of this conversation is not on this machine any more, so I start afresh."
 
 
 class CodexRun(CliProcess):
@@ -166,7 +164,7 @@ class CodexRun(CliProcess):
         session_id = self._prompt.session_id
         known = self._threads.find(session_id)
         if self._prompt.resume and known is None:
-            self._events.put(Notice(_LOST_SESSION))
+            self._events.put(Notice(LOST_SESSION))
         opened = await shake_hands(self._peer, self._prompt, known=known)
         self._thread = opened.thread
         self._started = Started(session_id, opened.version, opened.model)
