@@ -1,13 +1,19 @@
-"""What other workers of this machine have left: turns that go on without them, and those that nobody can go on with."""
+"""What other workers of this machine have left: turns that go on without them, those that nobody can go on with, and processes whose
+turn is over already.
+"""
 
 from __future__ import annotations
+
+import structlog
 
 from execution import actions, queries
 from execution.models import Execution, Worker
 from execution.providers import registry
-from execution.shim import processes
-from execution.states import SpendStage
+from execution.shim import processes, taking
+from execution.states import EXECUTION, SpendStage
 from fleet.kernel import steadiness
+
+log = structlog.get_logger(__name__)
 
 
 def left_to(worker: Worker) -> list[Execution]:
@@ -27,6 +33,17 @@ def left_to(worker: Worker) -> list[Execution]:
     if len(left) < len(orphaned):
         actions.sweep()
     return left
+
+
+def end_what_is_over() -> None:
+    """End the processes that wait for another worker though their turn is closed: the worker that had written the end died before it
+    could tell the shim. One statement while there are such.
+    """
+    left = {int(waits.run): waits for waits in taking.waiting()}
+    if not left:
+        return
+    for pk in Execution.objects.filter(pk__in=left, state__in=EXECUTION.final).values_list("pk", flat=True):
+        log.info("execution.left_process_ended", execution=pk, gone=taking.end(left[pk]))
 
 
 def _has_lost_its_worker(row: Execution) -> bool:

@@ -297,6 +297,7 @@ class Supervisor:
         self._standby.weigh()
         self._standby.notes.settle()
         actions.sweep()
+        inheriting.end_what_is_over()
         actions.tell_refused_connections(sandbox.taken_refusals())
 
 

@@ -3,6 +3,8 @@
     worker → shim   `take <version> <key> <run> <epoch>`
     shim → worker   `taken <bytes of memo> <bytes said to the CLI>` with the descriptor of a socket (see `moving`), then those bytes;
                     or `refused <why>`
+    worker → shim   `who <version> <key>`
+    shim → worker   `waits <run> <epoch>`: nobody is there for this run; or `refused <why>`
 
 Only a process of our own user that knows the key is let in, and only with a higher epoch than anybody before: the database has given
 it that number, so whoever comes with a lower one, or with the same, is late.
@@ -60,10 +62,11 @@ class Door:
         try:
             caller.settimeout(_PATIENCE_SECONDS)
             pid, user = _peer(caller)
-            why = b"stranger" if user != os.getuid() else self._refuses(caller.recv(512).split(), mover, at_an_end)
-            if not why:
+            asked = caller.recv(512).split()
+            why = b"stranger" if user != os.getuid() else self._refuses(asked, mover, at_an_end)
+            if not why and asked[0] == b"take":
                 return _let_in(caller, pid, mover)
-            caller.sendall(b"refused " + why + b"\n")
+            caller.sendall(b"refused " + why + b"\n" if why else b"waits %b %d\n" % mover.run[:2])
         except OSError:
             pass
         caller.close()
@@ -71,10 +74,12 @@ class Door:
 
     def _refuses(self, asked: list[bytes], mover: Mover, at_an_end: bool) -> bytes:
         """Return why not; nothing when everything is right, and then this is the highest epoch."""
-        if len(asked) != 5 or asked[:2] != [b"take", VERSION]:
+        if asked[:2] not in ([b"take", VERSION], [b"who", VERSION]) or len(asked) != (5 if asked[0] == b"take" else 3):
             return b"language"
         if not _compare_digest(asked[2], self._key):
             return b"key"
+        if asked[0] == b"who":
+            return b"nothing" if at_an_end or mover.worker >= 0 or not mover.can_change_hands() else b""
         name, epoch, memo = mover.run
         if at_an_end or not mover.can_change_hands() or asked[3] != name:
             return b"nothing"

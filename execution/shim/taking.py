@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from execution.ports import ProcessFacts
@@ -14,6 +17,8 @@ from execution.shim.handle import Shim
 from execution.shim.keys import key_of, place_of_doors
 
 TAKE_SECONDS = 5.0
+_GRACE_SECONDS = 0.5
+_GONE_SECONDS = 5.0
 
 
 class NotTaken(Exception):
@@ -77,6 +82,43 @@ def take(process: ProcessFacts, *, run: str, epoch: int) -> Inheritance:
         raise
     shim = TakenShim(process, control, socket.socket(fileno=ends[0]), heard=rest[memo + said :])
     return Inheritance(shim, rest[:memo], rest[memo : memo + said])
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A run that nobody is there for: its shim, its name, and the highest epoch the shim has heard of."""
+
+    process: ProcessFacts
+    run: str
+    epoch: int
+
+
+def waiting() -> Iterator[Waiting]:
+    """Ask at every door of this machine, and yield the runs that wait for another worker."""
+    for door in place_of_doors().iterdir():
+        with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(TAKE_SECONDS)
+            _knock(control, door.name)
+            control.sendall(b" ".join([b"who", VERSION, key_of(door.name).encode()]))
+            word, *told = control.recv(512).split()
+            if word == b"waits":
+                yield Waiting(processes.facts(_peer(control), door.name), told[0].decode(), int(told[1]))
+
+
+def end(left: Waiting) -> bool:
+    """End what waits though nobody is going to go on with it; return whether its tree is proven gone."""
+    try:
+        shim = take(left.process, run=left.run, epoch=left.epoch + 1).shim
+    except NotTaken:
+        return False  # somebody has come for it meanwhile, or it is over
+    shim.stop(grace=_GRACE_SECONDS)
+    gone = shim.wait_gone(_GONE_SECONDS)
+    shim.close()
+    return gone
+
+
+def _peer(control: socket.socket) -> int:
+    return int.from_bytes(control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
 
 
 def _more(control: socket.socket) -> bytes:

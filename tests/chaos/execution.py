@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from tests.chaos.messages import Said, say
 from tests.chaos.points import Point, points, strike
@@ -29,9 +30,9 @@ def run(*, rounds: int, seed: int, tell: Callable[[str], None]) -> Verdict:
         drill.settle()
         judge_messages(world, drill.messages, verdict)
         judge_ledgers(world, drill.messages, verdict)
-        judge_processes(world.product.var, world.product.service("worker"), verdict)
+        judge_processes(world.product.var, partial(world.product.service, "worker"), verdict)
         product = world.product
-    judge_processes(product.var, [], verdict)
+    judge_processes(product.var, list, verdict)
     tell(f"struck: {drill.tally()}")
     return verdict
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,12 +79,22 @@ _RELEASED_TWICE = """
 """
 
 
-def judge_processes(var: Path, owners: list[psutil.Process], verdict: Verdict) -> None:
-    """Every CLI of this product stands below a living owner; with no owners: there is none at all."""
+def judge_processes(
+    var: Path, owners: Callable[[], list[psutil.Process]], verdict: Verdict, *, patience: float = 20.0
+) -> None:
+    """Every CLI of this product stands below a living owner; with no owners: there is none at all.
+
+    What is on its way out gets `patience`: a worker is told its last CLI's end after its person has the answer.
+    """
+    until = time.monotonic() + patience
+    while (left := _orphans(var, owners())) and time.monotonic() < until:
+        time.sleep(0.2)
+    verdict.orphans += [f"process {pid}: {_command(pid)}" for pid in left]
+
+
+def _orphans(var: Path, owners: list[psutil.Process]) -> list[int]:
     owned = {process.pid for owner in owners for process in owner.children(recursive=True)}
-    for pid in _of_product(var):
-        if pid not in owned:
-            verdict.orphans.append(f"process {pid}: {_command(pid)}")
+    return [pid for pid in _of_product(var) if pid not in owned]
 
 
 def _of_product(var: Path) -> list[int]:

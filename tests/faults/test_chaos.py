@@ -91,6 +91,6 @@ class TestVerdict:
     def test_orphans(self, tmp_path: Path):
         verdict = Verdict()
         with subprocess.Popen(["sleep", "60"], env={"HOME": f"{tmp_path}/homes/ada"}) as left:
-            judge_processes(tmp_path, [], verdict)
+            judge_processes(tmp_path, list, verdict, patience=0.5)
             left.kill()
         assert [str(left.pid) in finding for finding in verdict.orphans] == [True]

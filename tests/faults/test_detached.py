@@ -223,6 +223,19 @@ class TestKilledWorker:
             kill_owner(execution)
         check_answered_once(execution, model_emulator, STORY)
 
+    def test_right_after_the_end_was_written(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+        """The shim has not heard that nothing is left to take over: the next worker tells it."""
+        model_emulator.hold("go", STORY, after_events=6)
+        workers()
+        row = until(has_text, made.queued("go", provider="claude"))
+        kill_owner(row)
+        over = {"state": ExecutionState.SUCCEEDED, "outcome": OutcomeClass.OK, "ended_at": clock.db_now()}
+        Execution.objects.filter(pk=row.pk).update(**over)
+        assert processes.is_alive(row.pid, row.pid_started_at)
+        workers()
+        eventually(lambda: not processes.marked("FLEET_RUN", row.marker), "its CLI to be gone")
+        eventually(lambda: not processes.is_alive(row.pid, row.pid_started_at), "its shim to be gone")
+
     def test_a_session_goes_on_after_an_adopted_turn(self, workers: Workers, model_emulator: ModelEmulator) -> None:
         gate = model_emulator.hold("go", STORY, after_events=6)
         workers(), workers()
