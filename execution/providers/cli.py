@@ -61,6 +61,11 @@ class Plan(Protocol):
         """Return a directory that goes when its tree has gone."""
         ...
 
+    @property
+    def network(self) -> str:
+        """Return whom it reaches, for the proxy of a network of its own; empty: it is in the machine's."""
+        ...
+
 
 class Broken(Exception):
     """The CLI broke before it was ready; carries the end."""
@@ -94,7 +99,12 @@ class CliProcess:
             self._shim = shim = self._nursery.take()
         try:
             facts = shim.start(
-                plan.argv, environment=plan.environment, secrets=plan.secrets, cwd=plan.cwd, scratch=plan.scratch
+                plan.argv,
+                environment=plan.environment,
+                secrets=plan.secrets,
+                cwd=plan.cwd,
+                scratch=plan.scratch,
+                network=plan.network,
             )
         except OSError as error:
             raise NotPrepared(self._broken(f"It could not be started: {error.strerror}.")) from error

@@ -1,11 +1,12 @@
 """The walls around every CLI that a provider spawns: what it sees of the machine, and whom it reaches on the network."""
 
-from execution.sandbox.enclosing import Needs, enclose, own_directories
-from execution.sandbox.presence import check_enclosable, missing, reason_for_none
+from execution.sandbox.enclosing import Enclosed, Needs, enclose, own_directories
+from execution.sandbox.presence import check_enclosable, missing, proxy, reason_for_none
 from execution.sandbox.refusals import Refused, taken_refusals
 from execution.sandbox.servers import Servers, arrange
 
 __all__ = [
+    "Enclosed",
     "Needs",
     "Refused",
     "Servers",
@@ -14,6 +15,7 @@ __all__ = [
     "enclose",
     "missing",
     "own_directories",
+    "proxy",
     "reason_for_none",
     "taken_refusals",
 ]

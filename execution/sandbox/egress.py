@@ -1,8 +1,8 @@
 """The only way out of a sandbox: an HTTP proxy that knows one bot's destinations.
-Run as `python -I -c <this module's main> <specification>`.
+Run as `python -I -c <this module's main>` by a shim (execution.shim.network), before there is a sandbox.
 
-It is handed the port to listen on over descriptor 3, and ends when the sandbox does. A name is looked up here, every address that
-comes back is checked, and the connection goes to a checked address: what a name means later does not matter.
+Over descriptor 3 it is handed the port to listen on and what it lets through; when that ends, so does it. A name is looked up here,
+every address that comes back is checked, and the connection goes to a checked address: what a name means later does not matter.
 """
 
 from __future__ import annotations
@@ -276,26 +276,31 @@ class RefusalLog:
 
 
 def main() -> None:
-    """Serve what the only argument says."""
-    asyncio.run(serve(json.loads(sys.argv[1])))
+    """Wait for something to do, and do it. What is imported above is loaded by then."""
+    with socket.socket(fileno=CONTROL) as control:
+        length, descriptors, _, _ = socket.recv_fds(control, 4, 1)
+        if not descriptors:
+            return  # no sandbox came to be
+        specification = json.loads(_exactly(control, int.from_bytes(length, "big")))
+        asyncio.run(serve(specification, socket.socket(fileno=descriptors[0]), until=control))
 
 
-async def serve(specification: dict[str, Any]) -> None:
-    """Serve until the sandbox is over."""
+async def serve(specification: dict[str, Any], listening: socket.socket, *, until: socket.socket) -> None:
+    """Serve until the shim lets go."""
     over = asyncio.Event()
-    sandbox = os.pidfd_open(os.getppid())
     rules = [Rule(*fields) for fields in specification["rules"]]
     egress = Egress(rules, RefusalLog(specification["log"], specification["bot"]))
-    listening = await asyncio.to_thread(_receive_port)
-    asyncio.get_running_loop().add_reader(sandbox, over.set)
+    asyncio.get_running_loop().add_reader(until, over.set)
     async with await asyncio.start_server(egress.serve, sock=listening):
         await over.wait()
-    os._exit(0)  # connections that are still open are of nobody's interest
+        os._exit(0)  # connections that are still open are of nobody's interest
 
 
-def _receive_port() -> socket.socket:
-    with socket.socket(fileno=CONTROL) as control:
-        _, descriptors, _, _ = socket.recv_fds(control, 16, 1)
-    if not descriptors:
-        sys.exit(0)  # the sandbox did not come to be
-    return socket.socket(fileno=descriptors[0])
+def _exactly(control: socket.socket, count: int) -> bytes:
+    received = b""
+    while len(received) < count:
+        piece = control.recv(count - len(received))
+        if not piece:
+            sys.exit(0)
+        received += piece
+    return received

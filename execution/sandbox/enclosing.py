@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.conf import settings
 
 from execution.ports import Confinement, Finished, NotPrepared, Prompt
-from execution.sandbox import program, refusals
-from execution.sandbox.presence import EGRESS, PROGRAM, check_enclosable, is_on
+from execution.sandbox import refusals
+from execution.sandbox.presence import check_enclosable, is_on
 from execution.sandbox.profile import Profile
+from execution.shim import network
 from execution.states import OutcomeClass
 from identities.states import NetworkPolicy
 
@@ -42,16 +42,23 @@ def is_enclosed(confinement: Confinement) -> bool:
     return is_on() and not confinement.waived
 
 
-def enclose(
-    argv: Sequence[str], environment: Mapping[str, str], *, prompt: Prompt, needs: Needs
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return argv and environment of the same CLI inside its sandbox, or as they were where there is none.
+@dataclass(frozen=True, slots=True)
+class Enclosed:
+    """How to start a CLI inside its walls: for a shim. `network` says whom it reaches; empty: whatever this machine reaches."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str] = field(repr=False)
+    network: str = ""
+
+
+def enclose(argv: Sequence[str], environment: Mapping[str, str], *, prompt: Prompt, needs: Needs) -> Enclosed:
+    """Return how to start this CLI inside its sandbox, or as it was where there is none.
 
     Raises NotPrepared where there has to be one and cannot.
     """
     confinement = prompt.confinement
     if not is_enclosed(confinement):
-        return (*needs.before, *argv), dict(environment)
+        return Enclosed((*needs.before, *argv), dict(environment))
     check_enclosable(confinement)
     walls = profile(
         prompt.workspace,
@@ -60,9 +67,7 @@ def enclose(
         nests=needs.nests,
     )
     inside = (*needs.before, *walls.argv(), *argv)
-    if confinement.network == NetworkPolicy.OPEN:
-        return inside, surroundings(environment, confinement)
-    return (*_way_out(prompt, needs.api), *inside), surroundings(environment, confinement)
+    return Enclosed(inside, surroundings(environment, confinement), _way_out(confinement, needs.api))
 
 
 def own_directories(*paths: Path) -> None:
@@ -93,7 +98,7 @@ def surroundings(environment: Mapping[str, str], confinement: Confinement) -> di
     """Return the environment as it has to be inside: another temporary directory, and our proxy unless the network is open."""
     if confinement.network == NetworkPolicy.OPEN:
         return _without(environment, ("TMPDIR",))
-    return _without(environment, _NOT_INHERITED) | dict.fromkeys(_PROXIED, f"http://127.0.0.1:{program.PORT}")
+    return _without(environment, _NOT_INHERITED) | dict.fromkeys(_PROXIED, f"http://127.0.0.1:{network.PORT}")
 
 
 def _certificates(environment: Mapping[str, str]) -> list[Path]:
@@ -106,8 +111,10 @@ def _without(environment: Mapping[str, str], names: Iterable[str]) -> dict[str, 
     return {name: text for name, text in environment.items() if name not in names or ours.get(name) != text}
 
 
-def _way_out(prompt: Prompt, api: str) -> list[str]:
-    confinement = prompt.confinement
+def _way_out(confinement: Confinement, api: str) -> str:
+    """Return what the proxy of this bot is told; nothing when it needs none."""
+    if confinement.network == NetworkPolicy.OPEN:
+        return ""
     if confinement.network == NetworkPolicy.NONE:
         raise NotPrepared(
             Finished(
@@ -116,18 +123,7 @@ def _way_out(prompt: Prompt, api: str) -> list[str]:
                 "An administrator can allow it its provider.",
             )
         )
-    specification = {"bot": confinement.bot, "log": str(refusals.file()), "rules": rules(confinement, api)}
-    return [
-        sys.executable,
-        "-I",
-        "-S",
-        "-c",
-        PROGRAM,
-        sys.executable,
-        EGRESS,
-        json.dumps(specification),
-        "--",
-    ]
+    return json.dumps({"bot": confinement.bot, "log": str(refusals.file()), "rules": rules(confinement, api)})
 
 
 def rules(confinement: Confinement, api: str) -> list[tuple[str, int | None, bool]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -13,18 +12,12 @@ from django.conf import settings
 
 from execution.ports import Confinement, Finished, NotPrepared
 from execution.sandbox.profile import BWRAP, Profile
+from execution.shim.handle import OwnShim
 from execution.states import OutcomeClass
 
-_HERE = str(Path(__file__).parent)
-
-
-def _as_module(name: str) -> str:
-    """Return code that runs a program of this directory as a module: as a script it would be compiled anew at every start."""
-    return f"import sys; sys.path.append({_HERE!r}); from {name} import main; main()"
-
-
-PROGRAM = _as_module("program")
-EGRESS = _as_module("egress")
+# As a module: a script would be compiled anew at every start.
+_EGRESS = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); from egress import main; main()"
+_NOWHERE = '{"rules": [], "log": "/dev/null", "bot": ""}'
 TRIAL_SECONDS = 10.0
 AGAIN_SECONDS = 30.0  # a failed trial is repeated after so long: somebody may have installed what was missing
 _WAIVER = (
@@ -38,6 +31,11 @@ _tried: tuple[str, float] | None = None
 def is_on() -> bool:
     """Return whether this installation puts CLIs into sandboxes."""
     return bool(settings.FLEET_SANDBOX == "require")
+
+
+def proxy() -> tuple[str, ...]:
+    """Return the command of the proxy that shims keep ready, if CLIs get sandboxes here at all."""
+    return (sys.executable, "-I", "-c", _EGRESS) if is_on() else ()
 
 
 def missing() -> str:
@@ -69,16 +67,19 @@ def _try() -> str:
             f"The sandbox for bots is missing: there is no {BWRAP}. Install bubblewrap "
             "(`apt install bubblewrap`, `dnf install bubblewrap`) and send it again."
         )
-    inside = Profile(Path("/"), (), (), ()).argv()
-    walls = inside[: inside.index("--chdir")]
-    nowhere = '{"rules": [], "log": "/dev/null", "bot": ""}'
-    proxied = [sys.executable, "-I", "-S", "-c", PROGRAM, sys.executable, EGRESS, nowhere, "--"]
-    trial = [*proxied, *walls, "--", "/bin/true"]
+    walls = Profile(Path("/"), (), (), ()).argv()
+    shim = OwnShim(proxy())
     try:
-        done = subprocess.run(trial, capture_output=True, text=True, timeout=TRIAL_SECONDS, env={}, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return _forbidden(str(error))
-    return "" if done.returncode == 0 else _forbidden(" ".join(done.stderr.split())[:300])
+        shim.start(
+            [*walls[: walls.index("--chdir")], "--", "/bin/true"], environment={}, cwd=Path("/"), network=_NOWHERE
+        )
+        if not shim.wait_gone(TRIAL_SECONDS):
+            return _forbidden("it did not end")
+    except OSError as error:
+        return _forbidden(error.strerror or str(error))
+    finally:
+        shim.close()
+    return "" if shim.exit_status == 0 else _forbidden(" ".join(shim.last_words.decode(errors="replace").split())[:300])
 
 
 def _forbidden(said: str) -> str:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from django.conf import settings
@@ -21,11 +21,13 @@ from execution.shim.keys import key_of, place_of_doors
 from execution.shim.leftovers import MARKER, hunt
 
 START_SECONDS = 10.0
+SPARE_SECONDS = 1.0
 MOST_SPOOLED = 64 * 1024 * 1024
 _ROOT = Path(__file__).parents[2]
 # Not `-m`, which would look for the package in the current directory; as a module it is compiled only once.
 _PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from execution.shim.program import main; main(*map(int, sys.argv[2:]))"
+    "import sys; sys.path.append(sys.argv[1]); from execution.shim.program import main; "
+    "main(int(sys.argv[2]), int(sys.argv[3]), *(word.encode() for word in sys.argv[4:]))"
 )
 
 
@@ -123,14 +125,14 @@ class Shim:
 
 
 class OwnShim(Shim):
-    """A shim this worker has started."""
+    """A shim this worker has started; `proxy` is the command of the proxy that it keeps ready for a network of the CLI's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxy: Sequence[str] = ()) -> None:
         (control, theirs), (data, their_data) = socket.socketpair(), socket.socketpair()
         ends = [str(end.fileno()) for end in (theirs, their_data)]
         with theirs, their_data:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOT), *ends],
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOT), *ends, *proxy],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -164,11 +166,13 @@ class OwnShim(Shim):
         cwd: Path,
         secrets: Mapping[str, str] | None = None,
         scratch: Path | None = None,
+        network: str = "",
     ) -> ProcessFacts:
         """Start the CLI and return the shim as the process that stands for its whole tree. Raises OSError when it cannot start.
 
-        `secrets` are handed over in pipes: the CLI finds a descriptor's number in the variable, never the secret itself. `scratch`
-        is a directory that the shim removes when the tree is gone.
+        `network` says whom the proxy lets through (execution.sandbox); empty: the CLI is in the machine's network. `secrets` are
+        handed over in pipes: the CLI finds a descriptor's number in the variable, never the secret itself. `scratch` is a directory
+        that the shim removes when the tree is gone.
         """
         door = (
             str(place_of_doors()),
@@ -180,7 +184,7 @@ class OwnShim(Shim):
         hidden = _pairs(secrets or {})
         variables = _pairs({**environment, MARKER: self.marker})
         command = (str(cwd), str(len(argv)), *argv, str(len(hidden)), *hidden, *variables)
-        frame = b"\0".join(os.fsencode(field) for field in (*door, str(scratch or ""), *command))
+        frame = b"\0".join(os.fsencode(field) for field in (*door, str(scratch or ""), network, *command))
         self._control.sendall(len(frame).to_bytes(8, "big") + frame)
         answer = self._hear(("started", "failed"), START_SECONDS)
         if answer is None:
@@ -196,9 +200,10 @@ def _pairs(variables: Mapping[str, str]) -> list[str]:
 
 
 class Nursery:
-    """Keeps one shim ready, so that a turn does not wait for an interpreter to start."""
+    """Keeps one shim ready, so that a turn waits neither for interpreters to start nor for a network to be made."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxy: Callable[[], Sequence[str]] = tuple) -> None:
+        self._proxy = proxy
         self._lock = threading.Lock()
         self._spare: OwnShim | None = None
 
@@ -206,11 +211,13 @@ class Nursery:
         """Start a spare unless there is one."""
         with self._lock:
             if self._spare is None or not self._spare.alive:
-                self._spare = OwnShim()
+                self._spare = OwnShim(self._proxy())
 
     def take(self) -> OwnShim:
-        """Return a shim nobody else has; the next spare is started in the background."""
+        """Return a shim nobody else has. The next spare is started when the CLI that this one runs has had time to start itself."""
         with self._lock:
             shim, self._spare = self._spare, None
-        threading.Thread(target=self.prepare, name="shim:spare", daemon=True).start()
-        return shim if shim is not None and shim.alive else OwnShim()
+        later = threading.Timer(SPARE_SECONDS, self.prepare)
+        later.name, later.daemon = "shim:spare", True
+        later.start()
+        return shim if shim is not None and shim.alive else OwnShim(self._proxy())

@@ -1,5 +1,6 @@
-"""The shim: a small process between a worker and the CLI of one run. Started with `python -I -S` and the descriptors of two sockets to
-its worker, one for control and one for what the CLI reads and writes (see `moving`); standard library only.
+"""The shim: a small process between a worker and the CLI of one run. Started with `python -I -S`, the descriptors of two sockets to
+its worker, one for control and one for what the CLI reads and writes (see `moving`), and the command of the proxy for a network of
+the CLI's own (see `network`); standard library only.
 
     worker → shim   one frame (length, NUL-separated): see `Order`; then lines: `stop <grace seconds>`
     shim → worker   lines: `started <pid>`, `stderr <hex of its end>`, `exited <status>`, `gone`; `failed <errno>` when the CLI cannot be
@@ -18,7 +19,8 @@ import time
 
 from execution.shim.doors import Door
 from execution.shim.moving import Cli, Mover, Spool
-from execution.shim.starting import KILL, Order, prctl, start
+from execution.shim.network import WayOut
+from execution.shim.starting import KILL, Order, prctl
 from execution.shim.trees import pidfd_of, remove, send
 
 TERM = 15
@@ -30,15 +32,17 @@ LOOK_SECONDS = 1.0  # how often strangers that became our children are collected
 KILLING_SECONDS = 0.005  # how often one looks while the tree is being ended
 
 
-def main(control: int, data: int) -> None:
+def main(control: int, data: int, *proxy: bytes) -> None:
     """Run one CLI to its end, and everything it left behind."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_DUMPABLE, 0)  # no other process of this user looks into our memory or takes our descriptors
     worker = os.getppid()
+    way_out = WayOut(list(proxy))
     order = Order(receive_exactly(control, int.from_bytes(receive_exactly(control, 8), "big")))
     try:
-        cli = start(order, (control, data))
+        cli = way_out.start(order, (control, data))
     except OSError as error:
+        way_out.close()
         remove(order.scratch)
         os.write(control, b"failed %d\n" % (error.errno or 0))
         return

@@ -6,6 +6,7 @@ readable in /proc for as long as the CLI lives; a pipe that was read to its end 
 
 import ctypes
 import os
+from _collections_abc import Callable
 
 from execution.shim.moving import Cli
 
@@ -20,12 +21,14 @@ class Order:
     """What to run. Nothing of it was ever in our own arguments or environment.
 
     Fields: directory of our door (empty: none), name of our door, key to it, seconds we wait for another worker, bytes of the spool,
-    directory to remove at the end (empty: none), the CLI's directory, number of arguments, arguments…, number of secrets,
-    NAME=secret…, NAME=value…
+    directory to remove at the end (empty: none), whom the proxy of its own network lets through (empty: the machine's network), the
+    CLI's directory, number of arguments, arguments…, number of secrets, NAME=secret…, NAME=value…
     """
 
     def __init__(self, frame: bytes) -> None:
-        self.place, self.name, self.key, patience, most, self.scratch, self.cwd, *rest = frame.split(b"\0")
+        self.place, self.name, self.key, patience, most, self.scratch, self.network, self.cwd, *rest = frame.split(
+            b"\0"
+        )
         self.patience, self.most = float(patience), int(most)
         self.argv, rest = counted(rest)
         secrets, variables = counted(rest)
@@ -43,8 +46,11 @@ def pairs(entries: list[bytes]) -> dict[bytes, bytes]:
     return {name: value for name, _, value in (entry.partition(b"=") for entry in entries)}
 
 
-def start(order: Order, ours: tuple[int, ...]) -> Cli:
-    """Start the CLI in a session of its own; it dies with us even if we are killed. Raises OSError as exec does."""
+def start(order: Order, ours: tuple[int, ...], enter: Callable[[], None]) -> Cli:
+    """Start the CLI in a session of its own; it dies with us even if we are killed. Raises OSError as exec does.
+
+    `enter` is called in the child that becomes the CLI: it may move it into another network.
+    """
     report, reported = os.pipe()
     readable = {name: pipe_with(secret) for name, secret in order.secrets.items()}
     (stdin, told), (told_out, stdout), (told_err, stderr) = os.pipe(), os.pipe(), os.pipe()
@@ -53,6 +59,7 @@ def start(order: Order, ours: tuple[int, ...]) -> Cli:
     if pid == 0:
         try:
             os.setsid()
+            enter()
             prctl(PR_SET_PDEATHSIG, KILL)
             os.chdir(order.cwd)
             for number, end in enumerate((stdin, stdout, stderr)):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 
 from execution import actions, sandbox
@@ -49,10 +51,16 @@ def inside(
     """Run a script where the bot's CLI would run, and return what it says."""
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(prompt.home), **variables}
     needs = Needs(programs=(), writable=(), api=api)
-    argv, environment = sandbox.enclose(("/bin/bash", "-c", script), environment, prompt=prompt, needs=needs)
-    shim = OwnShim()
+    enclosed = sandbox.enclose(("/bin/bash", "-c", script), environment, prompt=prompt, needs=needs)
+    shim = OwnShim(sandbox.proxy())
     try:
-        shim.start(argv, environment=environment, cwd=prompt.workspace, secrets=secrets)
+        shim.start(
+            enclosed.argv,
+            environment=enclosed.environment,
+            cwd=prompt.workspace,
+            secrets=secrets,
+            network=enclosed.network,
+        )
         said = shim.take_stream()
         said.setblocking(True)
         text = b"".join(iter(lambda: said.recv(65536), b""))
@@ -159,12 +167,51 @@ class TestProcesses:
 
     def test_nothing_is_left_of_it_when_the_shim_is_killed(self, prompt: Prompt) -> None:
         needs = Needs(programs=(), writable=(), api=API)
-        argv, environment = sandbox.enclose(("/bin/sleep", "600"), {"PATH": "/bin"}, prompt=prompt, needs=needs)
-        shim = OwnShim()
-        shim.start(argv, environment=environment, cwd=prompt.workspace)
+        enclosed = sandbox.enclose(("/bin/sleep", "600"), {"PATH": "/bin"}, prompt=prompt, needs=needs)
+        shim = OwnShim(sandbox.proxy())
+        shim.start(enclosed.argv, environment=enclosed.environment, cwd=prompt.workspace, network=enclosed.network)
+        below = psutil.Process(shim.pid).children(recursive=True)
+        assert len(below) >= 3, "the walls, their first process and the proxy"
         os.kill(shim.pid, 9)
         assert shim.wait_gone(10)
         shim.close()
+        _, left = psutil.wait_procs(below, 10)
+        assert left == []
+
+
+class TestSpare:
+    """A shim that waits for something to run has the network and its proxy ready."""
+
+    def test_it_ends_with_its_worker_and_so_does_the_proxy(self) -> None:
+        shim = OwnShim(sandbox.proxy())
+        (proxy,) = until_there(lambda: psutil.Process(shim.pid).children())
+        shim.close()
+        assert psutil.wait_procs([proxy], 10)[1] == []
+        assert not shim.alive
+
+    def test_the_proxy_goes_when_the_cli_is_in_the_machines_network(self, prompt: Prompt) -> None:
+        shim = OwnShim(sandbox.proxy())
+        (proxy,) = until_there(lambda: psutil.Process(shim.pid).children())
+        shim.start(["/bin/sleep", "600"], environment={}, cwd=prompt.workspace)
+        assert psutil.wait_procs([proxy], 10)[1] == []
+        shim.stop(grace=0)
+        assert shim.wait_gone(10)
+        shim.close()
+
+    def test_where_no_network_can_be_made_nothing_runs_in_the_machines(self, prompt: Prompt) -> None:
+        shim = OwnShim()
+        with pytest.raises(OSError, match="not permitted"):
+            shim.start(["/bin/touch", "ran"], environment={}, cwd=prompt.workspace, network="{}")
+        shim.close()
+        assert not (prompt.workspace / "ran").exists()
+
+
+def until_there(look: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
+    deadline = time.monotonic() + 10
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
 
 
 class Origin(BaseHTTPRequestHandler):

@@ -26,6 +26,7 @@ class Launch:
     cwd: Path
     secrets: Mapping[str, str] = field(default_factory=dict)
     scratch: Path | None = None
+    network: str = ""
 
 
 def prepare(agent: Agent, prompt: Prompt) -> Launch:
@@ -37,8 +38,8 @@ def prepare(agent: Agent, prompt: Prompt) -> Launch:
         programs=(Path(program).resolve(), *(Path(path) for path in agent.reads)), writable=(), api=agent.address
     )
     command = (program, *agent.command[1:])
-    argv, environment = enclose(command, _environment(agent, prompt), prompt=prompt, needs=needs)
-    return Launch(argv, environment, prompt.workspace)
+    enclosed = enclose(command, _environment(agent, prompt), prompt=prompt, needs=needs)
+    return Launch(enclosed.argv, enclosed.environment, prompt.workspace, network=enclosed.network)
 
 
 def missing(agent: Agent) -> str:

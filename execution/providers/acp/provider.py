@@ -11,6 +11,7 @@ from budgets.states import Billing
 from execution.ports import Capabilities, Claim, Judge, NotAdopted, ProcessFacts, Prompt, Run, UserText
 from execution.providers import logins
 from execution.providers.acp import launch
+from execution.sandbox import proxy
 from execution.shim.handle import Nursery
 from fleet.kernel import loops
 
@@ -20,7 +21,7 @@ class AcpProvider:
 
     def __init__(self, name: str) -> None:
         self._agent = settings.FLEET_ACP_AGENTS[name]
-        self._nursery = Nursery()
+        self._nursery = Nursery(proxy)
         self.capabilities = Capabilities(
             name=name,
             model=self._agent.model,

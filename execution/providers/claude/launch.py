@@ -38,6 +38,7 @@ class Launch:
     cwd: Path
     resumed: bool
     scratch: Path
+    network: str = ""
 
 
 def prepare(prompt: Prompt) -> Launch:
@@ -65,8 +66,11 @@ def _plan(prompt: Prompt, configuration: Path, scratch: Path) -> Launch:
         before=servers.before,
     )
     arguments = _arguments(prompt, _system_prompt_file(prompt, scratch), _mcp_file(servers, scratch), resumed=resumed)
-    argv, environment = enclose((str(cli), *arguments), environment, prompt=prompt, needs=needs)
-    return Launch(argv, environment, _secrets() | servers.secrets, prompt.workspace, resumed, scratch)
+    enclosed = enclose((str(cli), *arguments), environment, prompt=prompt, needs=needs)
+    secrets = _secrets() | servers.secrets
+    return Launch(
+        enclosed.argv, enclosed.environment, secrets, prompt.workspace, resumed, scratch, network=enclosed.network
+    )
 
 
 def _mcp_file(servers: Servers, scratch: Path) -> Path | None:

@@ -11,6 +11,7 @@ from budgets.states import Billing
 from execution.ports import Capabilities, Claim, Judge, ProcessFacts, Prompt, Recovered, Run, UserText
 from execution.providers import logins
 from execution.providers.claude import launch, transcripts
+from execution.sandbox import proxy
 from execution.shim.handle import Nursery
 from fleet.kernel import loops
 
@@ -21,7 +22,7 @@ class ClaudeProvider:
     capabilities = Capabilities(name="claude", resumes_sessions=True, reports_cost=True, adopts=True)
 
     def __init__(self) -> None:
-        self._nursery = Nursery()
+        self._nursery = Nursery(proxy)
 
     def check(self) -> str:
         """Return what is missing for it to be used; nothing when it can be."""

@@ -51,6 +51,7 @@ class Launch:
     cwd: Path
     secrets: Mapping[str, str] = field(default_factory=dict)
     scratch: Path | None = None
+    network: str = ""
 
 
 def prepare(prompt: Prompt) -> Launch:
@@ -69,8 +70,8 @@ def prepare(prompt: Prompt) -> Launch:
         nests=True,  # its own sandbox keeps its tools off the network and out of CODEX_HOME
     )
     command = (str(cli), *overrides, "app-server")
-    argv, environment = enclose(command, _environment(prompt, configuration), prompt=prompt, needs=needs)
-    return Launch(argv, environment, prompt.workspace)
+    enclosed = enclose(command, _environment(prompt, configuration), prompt=prompt, needs=needs)
+    return Launch(enclosed.argv, enclosed.environment, prompt.workspace, network=enclosed.network)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from budgets.states import Billing
 from execution.ports import Capabilities, Claim, Judge, NotAdopted, ProcessFacts, Prompt, Run, UserText
 from execution.providers import logins
 from execution.providers.codex import launch
+from execution.sandbox import proxy
 from execution.shim.handle import Nursery
 from fleet.kernel import loops
 
@@ -20,7 +21,7 @@ class CodexProvider:
     """The Codex CLI with an API key."""
 
     def __init__(self) -> None:
-        self._nursery = Nursery()
+        self._nursery = Nursery(proxy)
         self.capabilities = Capabilities(
             name="codex",
             model=settings.FLEET_CODEX_MODEL,
