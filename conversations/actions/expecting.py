@@ -14,7 +14,8 @@ from conversations.states import TURN
 from execution import actions as execution_actions
 
 # One statement, because every message waits for it. It asks only what makes the guess worth a process: a person we know writes plain
-# text where a session goes on and nothing runs or waits. Whether the turn may begin is decided at admission, and there alone.
+# text where a session goes on, nothing runs or waits, and no process stands by. Whether the turn may begin is decided at admission,
+# and there alone.
 _PROBABLE = """
     SELECT talk.identity_id, talk.id AS conversation_id, session.provider, session.model,
         session.provider_session_id AS session_id, session.turns AS session_turns, ({home}) AS worker_id
@@ -31,7 +32,11 @@ _PROBABLE = """
             WHERE (known.platform, known.external_id) = (split_part(inbound.account, ':', 1), inbound.sender_id)))
         AND NOT EXISTS (SELECT FROM conversations_turn AS open
             WHERE open.conversation_id = talk.id AND open.state = ANY(%(live)s))
-""".format(home=execution_actions.HOME.format(session="session.provider_session_id"))  # noqa: S608 - nothing but columns
+        AND NOT {held}
+""".format(  # noqa: S608 - nothing but columns
+    home=execution_actions.HOME.format(session="session.provider_session_id"),
+    held=execution_actions.HELD.format(session="session.provider_session_id"),
+)
 
 
 def expect(inbound_id: int) -> None:

@@ -20,6 +20,7 @@ from conversations.ports import Command, CommandContext, find_command
 from conversations.queries import lane_is_busy
 from conversations.states import INBOUND, Author, DeliveryKind, InboundState
 from fleet.kernel.actors import Actor
+from fleet.kernel.database import commits_early
 from fleet.kernel.exceptions import FleetError, Invalid, Refused
 from fleet.kernel.transitions import move
 from governance.states import Gate
@@ -46,11 +47,13 @@ class Intake:
 def process(inbound_id: int) -> Intake:
     """Take a received message in: run its command, or put it into a turn and start the turn when the lane is free.
 
-    May be called any number of times, from any process: only the first call acts, the others tell what became of it.
+    May be called any number of times, from any process: only the first call acts, the others tell what became of it. It does not wait for
+    the disk: the message itself is there already, and what a dying machine forgets of its taking in is done again.
     """
     expect(inbound_id)
     with transaction.atomic():
-        row = InboundMessage.objects.select_for_update(skip_locked=True).filter(pk=inbound_id).first()
+        rows = InboundMessage.objects.select_for_update(skip_locked=True).annotate(early=commits_early())
+        row = rows.filter(pk=inbound_id).first()
         if row is None:
             return Intake("received")
         if row.state == InboundState.RECEIVED:

@@ -10,7 +10,7 @@ from execution.actions.checking import record_check
 from execution.actions.claiming import claim, release, requeue, texts_of
 from execution.actions.closing import Ending, finish, keep_orphan, note_gone
 from execution.actions.confining import tell_refused_connections
-from execution.actions.dispatching import HOME, pass_on, queue_of
+from execution.actions.dispatching import HELD, HOME, pass_on, queue_of
 from execution.actions.holding import (
     Held,
     adopt_prewarmed,
@@ -29,6 +29,7 @@ from execution.actions.sweeping import bury_dead_workers, silence, sweep
 from execution.actions.workers import beat, register_worker, retire_worker, set_draining
 
 __all__ = [
+    "HELD",
     "HOME",
     "Ending",
     "Held",

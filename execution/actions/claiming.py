@@ -21,6 +21,7 @@ from execution.ports import ProcessFacts, UserText
 from execution.states import LEASED, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import journal, live
 from fleet.kernel.actors import Actor
+from fleet.kernel.database import commits_early
 from fleet.kernel.exceptions import Fenced, Refused
 from identities.models import Identity
 
@@ -60,12 +61,13 @@ def claim(*, execution_id: int, epoch: int, worker_id: uuid.UUID, by: Actor) -> 
     """Take a queued execution, or return None when there is nothing to take: done, taken, at the bot's limit, left to
     the worker that holds its session, or an old hint.
 
-    An execution that a kill order holds back is ended here, unspent.
+    An execution that a kill order holds back is ended here, unspent. It does not wait for the disk: a claim that a dying machine forgets
+    is found queued, and the release of whoever believes in it is refused.
     """
     queued = Execution.objects.filter(pk=execution_id, epoch=epoch, state=ExecutionState.QUEUED)
     # The lock on the bot's row makes its concurrency exact: claims of one bot pass here one after the other.
     bots = Identity.objects.select_for_update(no_key=True).filter(pk__in=queued.values("identity"))
-    bot = next(iter(bots), None)
+    bot = next(iter(bots.annotate(early=commits_early())), None)
     if bot is None:
         return None
     row = _take(execution_id, epoch, bot, worker_id)

@@ -1,4 +1,4 @@
-"""Which worker hears of an execution first: the one that holds its session, and 200 ms later any other.
+"""Which worker hears of an execution first: the one that holds its session, and before 200 ms are over any other.
 
 PostgreSQL knows who holds what. A hint is sent to one worker's own queue; for so long the claim lets nobody else take the execution,
 except when that worker is gone (`claiming`). Whatever of this is lost costs time and nothing else.
@@ -18,7 +18,9 @@ from execution.states import ExecutionState
 from fleet.kernel import queue as hints
 
 log = structlog.get_logger(__name__)
-ALONE_SECONDS = 0.2  # for so long an execution is left to the worker that holds its session
+ALONE_SECONDS = (
+    0.15  # so long an execution is left to the worker that holds its session; another one has it within 200 ms
+)
 
 # The worker for a session, if there are several: who holds its process, else always the same one, so that the one that was told to
 # expect a turn is the one that gets it. Only workers that beat, take work, read hints of their own and have a slot free.
@@ -35,6 +37,8 @@ HOME = """
         md5(worker.id::text || {session}::text)
     LIMIT 1
 """
+# Whether a worker holds a process for a session: then none has to be started for its next turn.
+HELD = "EXISTS (SELECT FROM execution_heldprocess WHERE session_id = {session}::text AND end_requested_at IS NULL)"
 _ELSEWHERE = """
     SELECT worker.id FROM execution_worker AS worker
     WHERE worker.stopped_at IS NULL AND worker.draining_at IS NULL AND worker.listens AND worker.id <> %s

@@ -99,6 +99,8 @@ class Standby:
 
     def expect(self, turn: Expected) -> None:
         """Start a process for this turn and see it ready; does nothing when none is needed or none may be started."""
+        if turn.session_id in self._ready:
+            return
         try:
             ready = self._open(turn)
         except FleetError as refusal:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import psycopg_pool
 import structlog
 from django.db import InterfaceError, OperationalError, connection
+from django.db.models import Func, TextField, Value
 
 log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
@@ -30,6 +31,15 @@ def survive(write: Callable[[], Result], *, seconds: float, pause: float = 0.5) 
                 raise
             log.warning("database.away", error=str(error).splitlines()[0])
             time.sleep(pause)
+
+
+def commits_early() -> Func:
+    """Return an expression that, read along with any row, lets this transaction commit without waiting for the disk; no statement more.
+
+    Only for a transaction that may be done again: should the machine die within the next moments, it has not happened. The next
+    commit that does wait takes it to the disk as well, so nothing that depends on it can outlive it.
+    """
+    return Func(Value("synchronous_commit"), Value("off"), Value(True), function="set_config", output_field=TextField())
 
 
 def ask_again(pool: psycopg_pool.ConnectionPool[Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from execution import events
 from tests.budgets.scenes import WRONG_RESERVATIONS, WRONG_WINDOWS
 from tests.chaos.messages import Said
 from tests.running_product import World
@@ -73,9 +74,9 @@ _HELD_FOR_NOTHING = """
     WHERE reservation.state = 'held' AND NOT EXISTS (SELECT FROM execution_execution
         WHERE reservation_id = reservation.id AND state IN ('queued', 'starting', 'running', 'waiting_approval'))
 """
-_RELEASED_TWICE = """
+_RELEASED_TWICE = f"""
     SELECT subject_id, count(*) FROM kernel_journalentry
-    WHERE event = 'execution.released' GROUP BY subject_id HAVING count(*) > 1
+    WHERE event = '{events.RELEASED}' GROUP BY subject_id HAVING count(*) > 1
 """
 
 

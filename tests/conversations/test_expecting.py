@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from typing import Any
 
 import pytest
 
 from conversations import actions
-from conversations.models import Session
+from conversations.models import Session, Turn
+from execution import actions as execution_actions
+from execution.actions import Held
+from execution.models import Worker
 from execution.providers import registry
 from execution.providers.mock.provider import MockProvider
 from fleet.kernel import clock, queue
@@ -58,6 +62,15 @@ def test_where_a_session_goes_on_its_next_turn_is_announced(eva, ada, announced)
             "session_turns": second.execution.session_turns,
         }
     ]
+
+
+def test_where_a_process_stands_by_nothing_is_announced(eva, ada, announced) -> None:
+    first = answer(turn_of(say("Hello")))
+    execution = Turn.objects.get(pk=first.pk).execution
+    held = Held(uuid.uuid4(), ada.pk, first.conversation_id, "mock", "m", execution.session_id, 1, None, 1.0, 1.0)
+    execution_actions.note_held(worker_id=Worker.objects.first().pk, held=[held])
+    turn_of(say("And now?"))
+    assert announced == []
 
 
 def test_a_repeated_message_is_announced_once(eva, announced) -> None:

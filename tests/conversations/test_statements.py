@@ -13,12 +13,14 @@ from django.db import connection
 from budgets.states import Billing
 from conversations import actions
 from execution import actions as execution_actions
+from execution import events
 from execution.actions import Ending
 from execution.engine import workspace
 from execution.models import Execution
 from execution.ports import Usage
 from execution.shim import processes
 from execution.states import EventKind, ExecutionState, OutcomeClass
+from fleet.kernel import journal
 from tests.conversations import scenes
 from tests.conversations.scenes import GATEWAY, WORKER
 
@@ -56,6 +58,27 @@ def test_intake_and_admission(eva) -> None:
     with counted() as sent:
         actions.process(received.inbound_id)
     assert len(sent) == 31
+
+
+def test_what_can_be_done_again_does_not_wait_for_the_disk_and_what_spends_does(eva, monkeypatch) -> None:
+    seen: dict[str, str] = {}
+    real = journal.record
+
+    def record(event: str, **facts: Any) -> Any:
+        with connection.cursor() as cursor:
+            seen[event] = cursor.execute("SHOW synchronous_commit").fetchone()[0]
+        return real(event, **facts)
+
+    monkeypatch.setattr(journal, "record", record)
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit TO on")
+    try:
+        received = actions.receive(scenes.message(), by=GATEWAY)
+        intake = actions.process(received.inbound_id)
+        execution_actions.release(execution=scenes.claimed(scenes.turn_of(intake)), process=None, by=WORKER)
+    finally:
+        connection.close()
+    assert (seen[events.QUEUED], seen[events.CLAIMED], seen[events.RELEASED]) == ("off", "off", "on")
 
 
 def test_claim_prompt_and_release(eva) -> None:
