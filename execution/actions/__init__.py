@@ -24,7 +24,7 @@ from execution.actions.holding import (
 from execution.actions.mirroring import forget_transcripts, mirror_transcript
 from execution.actions.queueing import expect, join, queue, request_stop
 from execution.actions.recording import Written, meter, next_sequence, record_events, written
-from execution.actions.recovering import close_as_lost
+from execution.actions.recovering import close_as_lost, halted_by
 from execution.actions.sweeping import bury_dead_workers, silence, sweep
 from execution.actions.workers import beat, register_worker, retire_worker, set_draining
 
@@ -43,6 +43,7 @@ __all__ = [
     "expect",
     "finish",
     "forget_transcripts",
+    "halted_by",
     "join",
     "keep_orphan",
     "meter",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
+from execution import queries
 from execution.actions.closing import Ending, close
 from execution.actions.recording import Line, meter
 from execution.models import Execution, ExecutionEvent, ExecutionQuerySet
@@ -37,10 +40,30 @@ _RECOVERED: Line = (EventKind.NOTICE, {"text": _MARK.strip().strip("()")})
 @transaction.atomic
 def close_as_lost(*, execution: Execution, by: Actor) -> Execution | None:
     """Close a turn that its worker cannot go on with; None when it is no longer this worker's."""
-    return close_lost(Execution.objects.owned(execution), execution, by=by)
+    halted = halted_by([execution]).get(execution.pk)
+    return close_lost(Execution.objects.owned(execution), execution, by=by, halted=halted)
 
 
-def close_lost(rows: ExecutionQuerySet, row: Execution, *, by: Actor) -> Execution | None:
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """Why a turn that nobody held was ended, if it was."""
+
+    outcome: OutcomeClass
+    sentence: str
+
+
+def halted_by(rows: Collection[Execution]) -> dict[int, Halted]:
+    """Return those of these turns that an order in force or a person wants stopped. One query while nothing is stopped; none for none."""
+    ordered = queries.ordered_to_die(rows) if rows else {}
+    halted = {pk: Halted(OutcomeClass.GOVERNANCE, sentence) for pk, sentence in ordered.items()}
+    for row in rows:
+        if row.stop_requested_at is not None:
+            sentence = f"Stopped: {row.stop_reason}" if row.stop_reason else "Stopped."
+            halted.setdefault(row.pk, Halted(OutcomeClass.STOPPED, sentence))
+    return halted
+
+
+def close_lost(rows: ExecutionQuerySet, row: Execution, *, by: Actor, halted: Halted | None = None) -> Execution | None:
     """Close the released turn that `rows` still matches, with what can be recovered of it, in the caller's transaction.
 
     A whole answer is an answer, and says how it came; a part of one is kept beside the sentence that it is one.
@@ -55,10 +78,12 @@ def close_lost(rows: ExecutionQuerySet, row: Execution, *, by: Actor) -> Executi
         )
         return close(rows, ending=ending, lines=[_RECOVERED], by=by)
     text = text or _written(row)
+    lost = Halted(OutcomeClass.LOST, _CUT_OFF if text.strip() else _LOST)
+    why = halted if halted and gone else lost
     ending = Ending(
-        ExecutionState.LOST,
-        OutcomeClass.LOST,
-        _CUT_OFF if text.strip() else _LOST,
+        ExecutionState.LOST if why is lost else ExecutionState.STOPPED,
+        why.outcome,
+        why.sentence,
         answer=text,
         gone=gone,
         fields=_fields(recovered, costs),

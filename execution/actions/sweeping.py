@@ -7,6 +7,8 @@ several sweeps at once do no harm. Only the database's clock decides that a leas
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import structlog
 from django.conf import settings
@@ -17,11 +19,11 @@ from execution import events
 from execution.actions.claiming import give_back, held_back
 from execution.actions.closing import close, note_gone
 from execution.actions.holding import settle_held_of_the_dead
-from execution.actions.recovering import close_lost, is_gone
+from execution.actions.recovering import Halted, close_lost, halted_by, is_gone
 from execution.actions.workers import retire_worker
 from execution.models import Execution, ExecutionQuerySet, Worker
 from execution.policies import check_not_held_back
-from execution.shim import processes
+from execution.shim import leftovers, processes, taking
 from execution.states import EXECUTION, LEASED, ExecutionState, SpendStage
 from fleet.kernel import clock, steadiness
 from fleet.kernel.actors import Actor
@@ -43,8 +45,23 @@ def sweep() -> int:
     bury_dead_workers(believe_silence=steady)
     settle_held_of_the_dead()
     rows = _over() if steady else _over().filter(owner__stopped_at__isnull=False)
-    over = [row.pk for row in rows.order_by("lease_until")[:MOST_LOOKED_AT] if not _may_go_on(row)][:BATCH]
-    return each(_settle, over, what="lease") + silence() + each(_prove_gone, _unproven(), what="stop_line")
+    lost = list(rows.select_related("identity").order_by("lease_until")[:MOST_LOOKED_AT])
+    waiting = [row for row in lost if _may_go_on(row)]
+    stopped = _stopped(waiting)
+    over = [row.pk for row in lost if row not in waiting or row.pk in stopped][:BATCH]
+    settle = partial(_settle, stopped=stopped)
+    return each(settle, over, what="lease") + silence() + each(_prove_gone, _unproven(), what="stop_line")
+
+
+def _stopped(waiting: Sequence[Execution]) -> dict[int, Halted]:
+    """End those that wait for another worker and are to be stopped: nobody may ever come. Return how each has to be closed."""
+    halted = halted_by(waiting)
+    return {row.pk: halted[row.pk] for row in waiting if row.pk in halted and _ended(row)}
+
+
+def _ended(row: Execution) -> bool:
+    process = processes.of(row)
+    return taking.end(taking.Waiting(process, str(row.pk), row.epoch)) or leftovers.end(process)
 
 
 def _over() -> ExecutionQuerySet:
@@ -69,7 +86,7 @@ def _waited_for() -> dt.timedelta:
 
 
 @transaction.atomic
-def _settle(identifier: int) -> bool:
+def _settle(identifier: int, *, stopped: Mapping[int, Halted]) -> bool:
     """Requeue what never spent anything; close as lost what may have. True when this sweep did it."""
     rows = _over().filter(pk=identifier)
     if give_back(rows.exclude(spend_stage=SpendStage.RELEASED), by=_BY, why="its worker was lost"):
@@ -78,7 +95,7 @@ def _settle(identifier: int) -> bool:
     if row is None or _may_go_on(row):
         return False
     log.warning("execution.lost", execution=identifier, worker=str(row.owner_id))
-    return close_lost(rows, row, by=_BY) is not None
+    return close_lost(rows, row, by=_BY, halted=stopped.get(identifier)) is not None
 
 
 def _unproven() -> list[int]:

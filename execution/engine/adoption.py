@@ -6,14 +6,14 @@ from typing import Any, NoReturn
 
 import structlog
 
-from execution import actions, ports, queries
+from execution import actions, ports
 from execution.engine import workspace
 from execution.engine.attempt import Attempt
 from execution.engine.endings import Left
 from execution.engine.gatekeeper import Gatekeeper
 from execution.engine.halts import Halt
-from execution.ports import Claim, Finished, NotAdopted, ProcessFacts, Run
-from execution.shim import leftovers
+from execution.ports import Claim, Finished, NotAdopted, Run
+from execution.shim import leftovers, processes
 from execution.states import EventKind, OutcomeClass
 from fleet.kernel import clock
 
@@ -24,7 +24,7 @@ class Adoption(Attempt):
     """Goes on with a released turn. What the provider has said is heard once more from the beginning; what is written is not again."""
 
     def _begin(self) -> Run:
-        execution, process = self.execution, _process_of(self.execution)
+        execution, process = self.execution, processes.of(self.execution)
         self._released = True
         done = actions.written(execution)
         self._sequence, self._done, self._refused = done.next_sequence, done.through, done.refused
@@ -53,9 +53,9 @@ class Adoption(Attempt):
         raise Left
 
     def _obey_orders(self) -> None:
-        """A kill order may have come while nobody was there: then it is taken over only to be ended."""
-        for sentence in queries.ordered_to_die([self.execution]).values():
-            self.halt(Halt(OutcomeClass.GOVERNANCE, sentence, at_once=True))
+        """A stop may have come while nobody was there: then it is taken over only to be ended."""
+        for halted in actions.halted_by([self.execution]).values():
+            self.halt(Halt(halted.outcome, halted.sentence, at_once=halted.outcome == OutcomeClass.GOVERNANCE))
 
     def _refuse(self, **call: Any) -> None:
         if call["call"] not in self._refused:
@@ -78,7 +78,3 @@ class Adoption(Attempt):
         if self._left_alone is not None:
             return leftovers.end(self._left_alone)
         return super()._let_go()
-
-
-def _process_of(row: Any) -> ProcessFacts:
-    return ProcessFacts(row.pid, row.pid_started_at, row.host, row.boot_id, row.marker)

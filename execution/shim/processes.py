@@ -7,6 +7,7 @@ import os
 import socket
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -37,6 +38,11 @@ def facts(pid: int, marker: str = "") -> ProcessFacts:
     if started_at is None:
         raise ProcessLookupError(pid)
     return ProcessFacts(pid, started_at, host(), boot_id(), marker)
+
+
+def of(row: Any) -> ProcessFacts:
+    """Return the process that a row has written down."""
+    return ProcessFacts(row.pid, row.pid_started_at, row.host, row.boot_id, row.marker)
 
 
 def is_alive(pid: int, started_at: float) -> bool:

@@ -96,6 +96,11 @@ def kill_owner(execution: Execution) -> None:
     os.kill(owner_of(execution), signal.SIGKILL)
 
 
+def cli_of(row: Execution) -> list[psutil.Process]:
+    """The walls that its CLI lives in; the shim's other child is the proxy."""
+    return [process for process in psutil.Process(row.pid).children() if process.name() == "bwrap"]
+
+
 def adopted(row: Execution) -> bool:
     """Another worker has it."""
     return row.epoch == 1
@@ -262,7 +267,7 @@ class TestKilledProcesses:
 
     def test_the_cli(self, workers: Workers, model_emulator: ModelEmulator) -> None:
         row = self.start(workers, model_emulator)
-        (cli,) = psutil.Process(row.pid).children()
+        (cli,) = cli_of(row)
         cli.kill()
         row = until(ended, row)
         assert (row.state, row.outcome, row.spend_stage) == (
@@ -288,7 +293,7 @@ class TestKilledProcesses:
         """Whoever comes next hears it from the shim."""
         row = self.start(workers, model_emulator)
         kill_owner(row)
-        (cli,) = psutil.Process(row.pid).children()
+        (cli,) = cli_of(row)
         cli.kill()
         workers()
         row = until(ended, row)
@@ -340,6 +345,33 @@ def test_a_kill_order_given_while_nobody_was_there(workers: Workers, model_emula
     assert not alive(tree)
     (line,) = governance_queries.receipt(order).lines
     assert (line.killed, "all its descendants are gone" in line.sentence) == (True, True)
+
+
+@pytest.mark.parametrize("asked", ["a kill order", "a person"])
+def test_a_stop_needs_no_worker_to_come(
+    workers: Workers, model_emulator: ModelEmulator, tmp_path: Path, settings, asked: str
+) -> None:
+    """The runner sweeps as well, and ends what waits for somebody to go on with it."""
+    model_emulator.hold("go", STORY, after_events=6)
+    workers()
+    row = until(has_text, made.queued("go", provider="claude"))
+    tree = [psutil.Process(row.pid), *psutil.Process(row.pid).children(recursive=True)]
+    kill_owner(row)
+    settings.FLEET_RUNTIME_DIR = tmp_path / "var" / "run"
+    actions.sweep()
+    assert alive(tree), "it waits for another worker"
+    if asked == "a person":
+        actions.request_stop(execution_id=row.pk, reason="enough", by=BY)
+    else:
+        governance_actions.stop(scope=KillScope.FLEET, mode=KillMode.STOP, reason="fire drill", by=BY)
+    actions.sweep()
+    row = Execution.objects.get(pk=row.pk)
+    assert (row.state, row.outcome) == (
+        ExecutionState.STOPPED,
+        OutcomeClass.STOPPED if asked == "a person" else OutcomeClass.GOVERNANCE,
+    )
+    assert row.answer and STORY.startswith(row.answer)
+    assert not alive(tree)
 
 
 def test_a_stop_asked_for_while_nobody_was_there(workers: Workers, model_emulator: ModelEmulator) -> None:
