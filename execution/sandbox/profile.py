@@ -8,20 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from execution.sandbox import configuration
+
 BWRAP = "/usr/bin/bwrap"
 ORDINARY = 1000  # a user's number that is not root's
 TMP_BYTES = 1024**3
 RUN_BYTES = 16 * 1024**2
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives", "/nix/store")
-# Of /etc what programs need to run, to know names and times, and to trust certificates. No shadow, no keys, no host's secrets.
-_CONFIGURATION = tuple(
-    f"/etc/{name}"
-    for name in (
-        *("passwd", "group", "nsswitch.conf", "hosts", "host.conf", "gai.conf", "resolv.conf", "protocols", "services"),
-        *("localtime", "timezone", "locale.conf", "mime.types", "magic", "ld.so.cache", "ld.so.conf", "ld.so.conf.d"),
-        *("ssl/certs", "ssl/openssl.cnf", "ca-certificates", "pki/tls", "pki/ca-trust", "crypto-policies"),
-    )
-)
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +32,9 @@ class Profile:
 
     def argv(self) -> list[str]:
         """Return the command that whatever follows runs in."""
-        return [BWRAP, *_walls(self.nests), *_system(), *self._places(), "--chdir", str(self.workspace), "--"]
+        etc = ("--ro-bind", str(configuration.directory()), "/etc")
+        rest = ("--chdir", str(self.workspace), "--")
+        return [BWRAP, *_walls(self.nests), *_system(), *etc, *self._places(), *rest]
 
     def _places(self) -> Iterator[str]:
         for path in _outermost(self.hidden):
@@ -66,9 +61,9 @@ def _walls(nests: bool) -> Iterator[str]:
 def _system() -> tuple[str, ...]:
     """Return the system, read-only, as this machine has it; looked at once."""
     found: list[str] = []
-    for name in (*_SYSTEM, *_CONFIGURATION):
+    for name in _SYSTEM:
         path = Path(name)
-        if path.is_symlink() and name in _SYSTEM:
+        if path.is_symlink():
             found += ["--symlink", str(path.readlink()), name]
         elif path.exists():
             found += ["--ro-bind", str(path.resolve()), name]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 
 from execution import actions, sandbox
 from execution.ports import Confinement, NotPrepared, Prompt
-from execution.sandbox import Needs, presence, profile
+from execution.sandbox import Needs, configuration, presence, profile
 from execution.shim.handle import OwnShim
 from execution.states import OutcomeClass
 from fleet.kernel.models import JournalEntry
@@ -109,6 +111,27 @@ class TestFiles:
         settings.ROOT = Path("/usr/share/doc")
         assert inside(prompt, "ls /usr/share/doc | wc -l") == "0\n"
 
+    def test_of_etc_it_sees_what_programs_need_and_no_more(self, prompt: Prompt) -> None:
+        said = inside(
+            prompt, "ls /etc; id -un; ls /etc/ssl/certs | grep -c .; ls /etc/shadow /etc/ssl/private /etc/ssh"
+        )
+        names = set(said.split("\n")[: said.split("\n").index(getpass.getuser())])
+        assert (
+            {"passwd", "hosts", "ssl", "alternatives"} <= names <= {name.split("/")[0] for name in configuration.NAMES}
+        )
+        assert said.count("No such file") == 3
+
+    def test_what_changes_in_etc_is_seen_by_the_next_sandbox(self, prompt: Prompt, monkeypatch, tmp_path: Path) -> None:
+        etc = tmp_path / "etc"
+        (etc / "ssl" / "certs").mkdir(parents=True)
+        (etc / "hosts").write_text("before\n")
+        monkeypatch.setattr(configuration, "ETC", etc)
+        assert inside(prompt, "cat /etc/hosts; ls /etc/ssl/certs") == "before\n"
+        (etc / "hosts").write_text("afterwards\n")
+        (etc / "ssl" / "certs" / "new.pem").touch()
+        assert inside(prompt, "cat /etc/hosts; ls /etc/ssl/certs") == "afterwards\nnew.pem\n"
+        assert len(list(configuration.directory().parent.iterdir())) == 2, "one was made at every start"
+
     def test_the_system_is_there_and_cannot_be_changed(self, prompt: Prompt) -> None:
         said = inside(prompt, "for f in /usr/bin/env /etc/passwd /new; do : >> $f; done; ls /usr/bin/env")
         assert said.count("Read-only file system") == 3 and said.startswith("/usr/bin/env\n")
@@ -170,8 +193,8 @@ class TestProcesses:
         enclosed = sandbox.enclose(("/bin/sleep", "600"), {"PATH": "/bin"}, prompt=prompt, needs=needs)
         shim = OwnShim(sandbox.proxy())
         shim.start(enclosed.argv, environment=enclosed.environment, cwd=prompt.workspace, network=enclosed.network)
-        below = psutil.Process(shim.pid).children(recursive=True)
-        assert len(below) >= 3, "the walls, their first process and the proxy"
+        everything = partial(psutil.Process(shim.pid).children, recursive=True)
+        below = until_there(lambda: [] if len(everything()) < 3 else everything())  # walls, their inside, the proxy
         os.kill(shim.pid, 9)
         assert shim.wait_gone(10)
         shim.close()
