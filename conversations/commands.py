@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from budgets import queries as budget_queries
-from conversations.actions import start_anew, stop_conversation
+from conversations.actions import set_busy_mode, start_anew, stop_conversation
 from conversations.models import Turn
 from conversations.policies import is_parked
 from conversations.ports import CommandContext, all_commands, command, platform_of
 from conversations.queries import open_turns
-from conversations.states import TurnState
+from conversations.states import BusyMode, TurnState
 from conversations.wording import moment, reasons
 from execution import queries as execution_queries
 from fleet.kernel.actors import Actor
@@ -74,6 +74,23 @@ def new_command(context: CommandContext) -> str:
     if context.conversation and start_anew(context.conversation, by=Actor.person(context.known_person())):
         return "Your next message starts a new conversation. I go on from nothing that was said before."
     return "This is a new conversation already."
+
+
+@command(
+    "busy",
+    help="what happens to messages while I work: /busy collect, followup, steer or interrupt",
+    permission=Permission.BOT_TALK,
+)
+def busy_command(context: CommandContext) -> str:
+    """Say how messages are treated that find the bot busy here, or change it."""
+    conversation = context.conversation
+    if conversation is None:
+        return "There is no conversation here yet. Write to me first."
+    wanted = context.arguments.lower()
+    if wanted:
+        set_busy_mode(conversation=conversation, mode=wanted, by=Actor.person(context.known_person()))
+    lines = [f"/busy {mode.value} – {mode.label.partition(': ')[2]}" for mode in BusyMode]
+    return f"While I work here: {BusyMode(conversation.busy_mode).value}.\n" + "\n".join(lines)
 
 
 @command("status", help="what I am doing", permission=Permission.BOT_TALK)

@@ -112,6 +112,14 @@ class Turn(models.Model):
     tries = models.PositiveSmallIntegerField(
         default=0, help_text="executions that ended without effect and were followed by another"
     )
+    taken_by = models.ForeignKey(
+        "self",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="took",
+        help_text="the running turn that took its message",
+    )
     parked_until = models.DateTimeField(null=True, blank=True, help_text="while queued: it is not begun before")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     admitted_at = models.DateTimeField(null=True, blank=True)
@@ -126,6 +134,9 @@ class Turn(models.Model):
             ),
             models.CheckConstraint(
                 condition=~Q(state__in=TURN.final) | Q(ended_at__isnull=False), name="turn_ends_with_a_time"
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="joined") | Q(taken_by__isnull=False), name="joined_means_taken_by_a_turn"
             ),
         ]
         indexes = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.models import QuerySet
 
-from conversations.actions import begin_turn, close_turn, hand_on, wake
+from conversations.actions import begin_turn, close_turn, goes_on_waiting, hand_on, join_running, wake
 from conversations.models import Turn
 from conversations.states import TurnState
 from execution import events as execution_events
@@ -25,6 +25,22 @@ def turn_begins(event: Event) -> None:
     turn = _turn_of(event, Turn.objects.all())
     if turn and turn.state == TurnState.ADMITTED:
         begin_turn(turn, by=event.by)
+
+
+@subscribe(execution_events.OFFER_TAKEN)
+def message_is_steered(event: Event) -> None:
+    """The running turn has a message that waited."""
+    turn = _turn_of(event, Turn.objects.all())
+    if turn:
+        join_running(event.details["uuid"], turn, by=event.by)
+
+
+@subscribe(execution_events.OFFER_RETURNED)
+def message_waits_on(event: Event) -> None:
+    """The running turn did not take a message."""
+    if event.details.get("origin_kind") == "turn":
+        told = event.details
+        goes_on_waiting(told["uuid"], ended=told["ended"], doubtful=told["doubtful"], by=event.by)
 
 
 @subscribe(execution_events.FINISHED)

@@ -18,6 +18,8 @@ class BusyMode(TextChoices):
 
     COLLECT = "collect", "Collect: waiting messages become one next turn"
     FOLLOWUP = "followup", "Follow up: each waiting message becomes its own turn"
+    STEER = "steer", "Steer: a message goes into the running turn where its provider confirms it, else it follows up"
+    INTERRUPT = "interrupt", "Interrupt: a message stops the running turn and is answered next"
 
 
 class InboundState(TextChoices):
@@ -59,6 +61,7 @@ class TurnState(TextChoices):
     FAILED = "failed"
     STOPPED = "stopped"
     INTERRUPTED = "interrupted"
+    JOINED = "joined"
 
 
 _ENDS = (TurnState.REPLIED, TurnState.FAILED, TurnState.STOPPED, TurnState.INTERRUPTED)
@@ -67,7 +70,7 @@ TURN = Machine(
     noun="turn",
     initial=TurnState.QUEUED,
     steps={
-        TurnState.QUEUED: (TurnState.ADMITTED, TurnState.REFUSED, TurnState.STOPPED),
+        TurnState.QUEUED: (TurnState.ADMITTED, TurnState.REFUSED, TurnState.STOPPED, TurnState.JOINED),
         TurnState.ADMITTED: (TurnState.RUNNING, *_ENDS),
         TurnState.RUNNING: (TurnState.WAITING, TurnState.QUEUED, *_ENDS),
         TurnState.WAITING: (TurnState.RUNNING, *_ENDS),
@@ -76,6 +79,7 @@ TURN = Machine(
         TurnState.FAILED: (),
         TurnState.STOPPED: (),
         TurnState.INTERRUPTED: (),
+        TurnState.JOINED: (),
     },
     meaning={
         TurnState.QUEUED: "waits for the lane, or until a login may be used again; may still take more messages",
@@ -87,6 +91,7 @@ TURN = Machine(
         TurnState.FAILED: "ended without an answer; the sentence says why",
         TurnState.STOPPED: "stopped by a person or the kill switch",
         TurnState.INTERRUPTED: "its worker was lost after money may have been spent",
+        TurnState.JOINED: "its message was taken by the turn that was running; that one answers it",
     },
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.contrib import admin
 
-from execution.models import Execution, ExecutionEvent, HeldProcess, OrphanResult, Worker
+from execution.models import Execution, ExecutionEvent, HeldProcess, Offer, OrphanResult, Worker
 from identities.admin import MatrixAdmin
 from identities.keyset import among
 
@@ -30,6 +30,17 @@ class ExecutionEventAdmin(MatrixAdmin):
     list_display = ("id", "execution_id", "sequence", "kind", "at")
     list_filter = ("kind",)
     search_fields = ("=execution__id",)
+    ordering = ("-pk",)
+
+
+@admin.register(Offer)
+class OfferAdmin(MatrixAdmin):
+    """What was said to bots while they worked, and whether the running turn took it."""
+
+    read_only = True
+    list_display = ("id", "execution_id", "uuid", "state", "doubtful", "offered_at", "decided_at")
+    list_filter = ("state", "doubtful")
+    search_fields = ("=execution__id", "=uuid")
     ordering = ("-pk",)
 
 

@@ -7,6 +7,13 @@ ADOPTED = "execution.execution.adopted"  # another worker goes on with it
 RELEASED = "execution.execution.released"
 REQUEUED = "execution.execution.requeued"
 STOP_REQUESTED = "execution.execution.stop_requested"
+OFFER_MADE = (
+    "execution.offer.made"  # of all offers: details: uuid, origin_kind, origin_id (of the turn it was offered to)
+)
+OFFER_HANDED = "execution.offer.handed"
+OFFER_TAKEN = "execution.offer.taken"
+OFFER_RETURNED = "execution.offer.returned"  # details besides: ended (whether that turn is over), doubtful
+OFFER_WITHDRAWN = "execution.offer.withdrawn"
 FINISHED = "execution.execution.finished"  # any end; details: state, outcome, origin_kind, origin_id
 ORPHANED = "execution.execution.orphaned"
 PROVIDER_CHECKED = "execution.provider.checked"  # subject: ("provider", name)

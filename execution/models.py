@@ -15,10 +15,12 @@ from execution.states import (
     BREAKER,
     EXECUTION,
     LEASED,
+    OFFER,
     BreakerState,
     Cause,
     EventKind,
     ExecutionState,
+    OfferState,
     OutcomeClass,
     SpendStage,
 )
@@ -113,6 +115,9 @@ class Execution(models.Model):
     process_gone_at = models.DateTimeField(null=True, blank=True)
 
     prompt = models.JSONField(default=list, help_text="the messages: [{uuid, text}]")
+    offered = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="messages that were offered to it while it ran"
+    )
     session_id = models.CharField(max_length=80, blank=True)
     session_turns = models.PositiveIntegerField(default=0, help_text="turns the session had had before this one")
     reservation_id = models.BigIntegerField(null=True, blank=True)
@@ -180,6 +185,40 @@ class Execution(models.Model):
 
     def __str__(self) -> str:
         return f"execution {self.pk} of {self.origin_kind} {self.origin_id}"
+
+
+class Offer(models.Model):
+    """A message that is offered to a turn which runs already. Only what its provider confirmed is `taken`.
+
+    `uuid` is the inbox row's, and the provider's name for the message: it is offered once in its life.
+    """
+
+    execution = models.ForeignKey(Execution, on_delete=models.PROTECT, related_name="offers")
+    uuid = models.UUIDField(unique=True, editable=False)
+    text = models.TextField()
+    state = models.CharField(max_length=8, choices=OfferState.choices, default=OfferState.OFFERED)
+    doubtful = models.BooleanField(
+        default=False, db_default=False, help_text="returned although the turn may have seen it: nobody could tell"
+    )
+    offered_at = models.DateTimeField(db_default=Now(), editable=False)
+    handed_at = models.DateTimeField(null=True, blank=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["execution", "id"], name="offer_of_execution")]
+        constraints = [
+            # One at a time: what was said first is heard first, also when nobody can tell what became of it.
+            models.UniqueConstraint(
+                fields=["execution"], condition=Q(state="handed"), name="one_offer_handed_at_a_time"
+            ),
+            models.CheckConstraint(
+                condition=~Q(state__in=OFFER.final) | Q(decided_at__isnull=False), name="offer_is_decided_at_a_time"
+            ),
+        ]
+        triggers = [steps_trigger(OFFER)]
+
+    def __str__(self) -> str:
+        return f"offer {self.uuid} to execution {self.execution_id} ({self.state})"
 
 
 class HeldProcess(models.Model):

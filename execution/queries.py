@@ -31,12 +31,13 @@ from execution.models import (
     Execution,
     ExecutionEvent,
     ExecutionQuerySet,
+    Offer,
     ProviderCheck,
     TranscriptLine,
     Worker,
 )
 from execution.providers import registry
-from execution.states import EXECUTION, LEASED, BreakerState, ExecutionState
+from execution.states import EXECUTION, LEASED, OFFER, BreakerState, ExecutionState
 from fleet.kernel import clock
 from governance import queries as governance_queries
 from governance.models import KillOrder
@@ -271,8 +272,14 @@ def still_owned(held: Collection[Execution]) -> dict[int, Execution]:
     """Return the current rows of those executions that their claimants still own, with only what a watcher needs."""
     rows: ExecutionQuerySet = Execution.objects.filter(pk__in=[row.pk for row in held], state__in=LEASED)
     mine = {(row.pk, row.epoch, row.owner_id) for row in held}
-    current = rows.only("epoch", "owner", "stop_requested_at", "stop_reason")
+    current = rows.only("epoch", "owner", "stop_requested_at", "stop_reason", "offered")
     return {row.pk: row for row in current if (row.pk, row.epoch, row.owner_id) in mine}
+
+
+def undecided_offers(execution_id: int) -> set[uuid.UUID]:
+    """Return the messages that were offered to a running turn and of which nobody knows yet whether it takes them."""
+    rows = Offer.objects.filter(execution=execution_id, state__in=OFFER.live)
+    return set(rows.values_list("uuid", flat=True))
 
 
 def goes_on_elsewhere(execution: Execution) -> bool:

@@ -127,6 +127,33 @@ BREAKER = Machine(
 )
 
 
+class OfferState(TextChoices):
+    """Where a message stands that was offered to a running turn."""
+
+    OFFERED = "offered"
+    HANDED = "handed"
+    TAKEN = "taken"
+    RETURNED = "returned"
+
+
+OFFER = Machine(
+    noun="offer",
+    initial=OfferState.OFFERED,
+    steps={
+        OfferState.OFFERED: (OfferState.HANDED, OfferState.RETURNED),
+        OfferState.HANDED: (OfferState.TAKEN, OfferState.RETURNED),
+        OfferState.TAKEN: (),
+        OfferState.RETURNED: (),
+    },
+    meaning={
+        OfferState.OFFERED: "waits for the worker that runs the turn; the provider knows nothing of it",
+        OfferState.HANDED: "is being handed over: only the provider can say now whether the turn has it",
+        OfferState.TAKEN: "the provider confirmed that the running turn has it",
+        OfferState.RETURNED: "not part of that turn; whoever offered it goes on with it, `doubtful` where nobody could tell",
+    },
+)
+
+
 class EventKind(TextChoices):
     """What an execution event tells. Only these are ever shown to a person."""
 
@@ -138,5 +165,6 @@ class EventKind(TextChoices):
     USAGE = "usage"
     RATE_LIMIT = "rate_limit"
     NOTICE = "notice"
+    STEERED = "steered"
     ERROR = "error"
     ENDED = "ended"

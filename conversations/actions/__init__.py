@@ -14,9 +14,11 @@ from conversations.actions.outbox import (
     send_anyway,
 )
 from conversations.actions.parking import hand_on, wake
+from conversations.actions.places import set_busy_mode
 from conversations.actions.receiving import Received, accept, receive
 from conversations.actions.sessions import start_anew
 from conversations.actions.silencing import silence
+from conversations.actions.steering import goes_on_waiting, join_running
 from conversations.actions.sweeping import sweep
 from conversations.actions.turns import begin_turn, close_turn, stop_conversation, stop_turn
 
@@ -34,12 +36,15 @@ __all__ = [
     "delivery_failed",
     "delivery_receipt",
     "delivery_unknown",
+    "goes_on_waiting",
     "hand_on",
+    "join_running",
     "process",
     "receive",
     "refuse_queued",
     "resend",
     "send_anyway",
+    "set_busy_mode",
     "silence",
     "start_anew",
     "stop_conversation",

@@ -8,6 +8,8 @@ from conversations import events
 from conversations.actions.admission import admit
 from conversations.actions.outbox import deliver
 from conversations.actions.refusals import refuse_turn
+from conversations.actions.steering import offer_to_running, tell_it_waits, withdraw_offers
+from conversations.actions.turns import interrupt_turn
 from conversations.models import Conversation, InboundMessage, Message, Turn
 from conversations.policies import check_queue, is_parked
 from conversations.states import INBOUND, Author, BusyMode, DeliveryKind, InboundState, TurnState
@@ -21,6 +23,8 @@ from identities.models import Identity, Person
 
 ACTIVE = (TurnState.ADMITTED, TurnState.RUNNING, TurnState.WAITING)
 _BY = Actor.system("intake")
+_COLLECTS = (BusyMode.COLLECT, BusyMode.INTERRUPT)
+_INTERRUPTS = "I stop what I was working on and take this up next."
 
 
 def take_into_lane(row: InboundMessage, identity: Identity, person: Person, conversation: Conversation) -> None:
@@ -37,7 +41,7 @@ def take_into_lane(row: InboundMessage, identity: Identity, person: Person, conv
         _take(row, turn, conversation, events.TURN_QUEUED)
         admit(turn, texts=[row])
         return None
-    return _wait(row, identity, person, conversation, queued)
+    return _wait(row, identity, person, conversation, active, queued)
 
 
 def _joins(active: Turn, row: InboundMessage, person: Person) -> bool:
@@ -48,26 +52,38 @@ def _joins(active: Turn, row: InboundMessage, person: Person) -> bool:
 
 
 def _wait(
-    row: InboundMessage, identity: Identity, person: Person, conversation: Conversation, queued: list[Turn]
+    row: InboundMessage,
+    identity: Identity,
+    person: Person,
+    conversation: Conversation,
+    active: Turn | None,
+    queued: list[Turn],
 ) -> None:
     waiting = InboundMessage.objects.filter(turn__in=queued).count() if queued else 0
     check_queue(waiting)
-    collects = conversation.busy_mode == BusyMode.COLLECT and queued and queued[-1].person_id == person.pk
+    mode = conversation.busy_mode
+    collects = mode in _COLLECTS and queued and queued[-1].person_id == person.pk
     if collects:
-        return _take(row, queued[-1], conversation, events.TURN_JOINED)
-    turn = _new_turn(row, identity, person, conversation)
-    _take(row, turn, conversation, events.TURN_QUEUED)
-    position = len(queued) + 1
-    deliver(
-        **turn.route,
-        kind=DeliveryKind.PROGRESS,
-        text=f"An earlier message here comes first. Yours is number {position} in the queue; /stop clears it.",
-        turn=turn,
-        by=_BY,
-    )
-    # The active turn may have closed while we decided; then nobody else would start this one before the sweep.
-    queue.enqueue("conversations.advance", conversation_id=conversation.pk)
-    return None
+        _take(row, queued[-1], conversation, events.TURN_JOINED)
+    else:
+        turn = _new_turn(row, identity, person, conversation)
+        _take(row, turn, conversation, events.TURN_QUEUED)
+        _tell(row, turn, person, mode, active, queued)
+    if mode == BusyMode.INTERRUPT and active and active.person_id == person.pk:
+        interrupt_turn(active, by=Actor.person(person))
+    if not collects:
+        # The active turn may have closed while we decided; then nobody else would start this one before the sweep.
+        queue.enqueue("conversations.advance", conversation_id=conversation.pk)
+
+
+def _tell(row: InboundMessage, turn: Turn, person: Person, mode: str, active: Turn | None, queued: list[Turn]) -> None:
+    """Say what becomes of a message that finds the bot busy; one that is offered to the running turn is told when that is decided."""
+    if mode == BusyMode.STEER and offer_to_running(row, person, active, queued):
+        return
+    if mode == BusyMode.INTERRUPT and active and active.person_id == person.pk:
+        deliver(**turn.route, kind=DeliveryKind.PROGRESS, text=_INTERRUPTS, turn=turn, by=_BY)
+        return
+    tell_it_waits(turn, position=len(queued) + 1, by=_BY)
 
 
 def _new_turn(row: InboundMessage, identity: Identity, person: Person, conversation: Conversation) -> Turn:
@@ -121,6 +137,7 @@ def advance(conversation_id: int) -> Turn | None:
 @transaction.atomic
 def refuse_queued(turn: Turn, refusal: Refused, *, by: Actor) -> bool:
     """Refuse one waiting turn, as the kill switch does; return False when it is no longer waiting."""
+    withdraw_offers([turn], by=by)
     locked = Turn.objects.select_for_update().filter(pk=turn.pk, state=TurnState.QUEUED).first()
     if locked is None:
         return False

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from django.db import transaction
+
+from conversations import events
 from conversations.models import Conversation, InboundMessage
 from conversations.queries import place_of
-from fleet.kernel import journal
+from conversations.states import BusyMode
+from fleet.kernel import journal, live
 from fleet.kernel.actors import Actor
+from fleet.kernel.exceptions import Invalid
 from identities.models import Identity, Person
 
 TITLE_LENGTH = 60
@@ -31,6 +36,27 @@ def enter(row: InboundMessage, identity: Identity, person: Person) -> Conversati
         account=row.account,
     )
     return conversation
+
+
+@transaction.atomic
+def set_busy_mode(*, conversation: Conversation, mode: str, by: Actor) -> bool:
+    """Decide what becomes of messages that find the bot busy here, from the next one on; False when it is so already.
+
+    Raises Invalid for a word that is no mode.
+    """
+    if mode not in BusyMode.values:
+        raise Invalid(
+            f"There is no busy mode “{mode[:40]}”.", next_step=f"Choose one of: {', '.join(BusyMode.values)}."
+        )
+    before = conversation.busy_mode
+    changed = Conversation.objects.filter(pk=conversation.pk, busy_mode=before).exclude(busy_mode=mode)
+    if not changed.update(busy_mode=mode):
+        return False
+    conversation.busy_mode = mode
+    subject = ("conversation", conversation.pk)
+    journal.record(events.BUSY_MODE_SET, by=by, subject=subject, **{"from": before, "to": mode})
+    live.hint(f"conversation:{conversation.pk}")
+    return True
 
 
 def _title(text: str) -> str:

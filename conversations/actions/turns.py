@@ -7,6 +7,7 @@ from django.db import transaction
 from conversations import events
 from conversations.actions.outbox import deliver
 from conversations.actions.sessions import note_use
+from conversations.actions.steering import withdraw_offers
 from conversations.models import Conversation, Message, Turn
 from conversations.states import TURN, Author, DeliveryKind, TurnState
 from execution import actions as execution_actions
@@ -80,6 +81,8 @@ def stop_turn(*, turn_id: int, by: Actor, reason: str) -> TurnState:
     Takes no lock on the turn: a worker that closes it holds the execution first and the turn second.
     """
     turn = Turn.objects.select_related("identity").get(pk=turn_id)
+    if turn.state == TurnState.QUEUED:
+        withdraw_offers([turn], by=by)
     if turn.state == TurnState.QUEUED and not _stop_waiting(turn, by=by, reason=reason):
         turn.refresh_from_db(fields=["state", "execution"])  # it left the queue at this very moment
     if turn.execution_id and turn.state in TURN.live:
@@ -116,9 +119,16 @@ def _request_stop(execution_id: int, *, by: Actor, reason: str) -> None:
         pass  # it has just ended by itself
 
 
+def interrupt_turn(active: Turn, *, by: Actor) -> None:
+    """Stop the turn that runs because its own person has said something newer; what waits stays."""
+    if active.execution_id is not None:
+        _request_stop(active.execution_id, by=by, reason="a newer message takes its place")
+
+
 def stop_conversation(conversation: Conversation, *, by: Actor, reason: str) -> tuple[int, bool]:
     """Stop everything in a conversation, what waits first; return how many waiting turns and whether an active one was stopped."""
     waiting = Turn.objects.filter(conversation=conversation, state=TurnState.QUEUED).order_by("-pk")
+    withdraw_offers(list(waiting), by=by)  # all of them in their order, as a worker decides them
     stopped = sum(stop_turn(turn_id=turn.pk, by=by, reason=reason) == TurnState.STOPPED for turn in waiting)
     active = Turn.objects.filter(
         conversation=conversation, state__in=(TurnState.ADMITTED, TurnState.RUNNING, TurnState.WAITING)

@@ -1,4 +1,5 @@
-"""The verbs of execution, in the order of a life: expect, queue, join, claim, release, record and meter, finish; and what the sweep does.
+"""The verbs of execution, in the order of a life: expect, queue, join, claim, release, record and meter, offer and hand, finish; and
+what the sweep does.
 
 Every write of a worker matches id, epoch and owner. A write that matches nothing raises Fenced: the worker must kill what it runs
 and keep what it has as an orphan result.
@@ -22,6 +23,7 @@ from execution.actions.holding import (
     why_to_end,
 )
 from execution.actions.mirroring import forget_transcripts, mirror_transcript
+from execution.actions.offering import hand, offer, return_offers, take_offer, withdraw
 from execution.actions.queueing import expect, join, queue, request_stop
 from execution.actions.recording import Written, meter, next_sequence, record_events, written
 from execution.actions.recovering import close_as_lost, halted_by
@@ -44,6 +46,7 @@ __all__ = [
     "finish",
     "forget_transcripts",
     "halted_by",
+    "hand",
     "join",
     "keep_orphan",
     "meter",
@@ -53,6 +56,7 @@ __all__ = [
     "note_held",
     "note_process_ended",
     "note_weights",
+    "offer",
     "pass_on",
     "probe",
     "queue",
@@ -66,12 +70,15 @@ __all__ = [
     "requeue",
     "reset_breaker",
     "retire_worker",
+    "return_offers",
     "set_draining",
     "settle_held",
     "silence",
     "sweep",
+    "take_offer",
     "tell_refused_connections",
     "texts_of",
     "why_to_end",
+    "withdraw",
     "written",
 ]

@@ -13,6 +13,7 @@ from django.db.models import Case, Min, OuterRef, Subquery, Value, When
 from budgets import actions as budget_actions
 from execution import events
 from execution.actions.breaking import learn
+from execution.actions.offering import decide_offers
 from execution.actions.recording import Line, next_sequence
 from execution.models import Execution, ExecutionEvent, ExecutionQuerySet, OrphanResult
 from execution.ports import ProcessFacts
@@ -116,6 +117,8 @@ def close(
         return None
     (row,) = closed
     learn(row, by=by)  # before anybody asks what follows
+    if row.offered:
+        decide_offers(row, gone=ending.gone, by=by)
     _tell(row, lines, first_sequence or next_sequence(row), by)
     if row.reservation_id is not None:  # late: all runs of the fleet meet at the fleet's budget window
         _MONEY[SpendStage(row.spend_stage)](reservation_id=row.reservation_id, by=by)

@@ -18,6 +18,7 @@ from execution.states import ExecutionState
 from fleet.kernel import queue as hints
 
 log = structlog.get_logger(__name__)
+WORKERS = "workers"  # the live topic to which every worker listens
 ALONE_SECONDS = (
     0.15  # so long an execution is left to the worker that holds its session; another one has it within 200 ms
 )

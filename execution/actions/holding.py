@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 
 from execution import events
 from execution.actions.closing import note_process_gone
-from execution.actions.queueing import WORKERS
+from execution.actions.dispatching import WORKERS
 from execution.models import HeldProcess
 from execution.ports import ProcessFacts
 from execution.shim import processes

@@ -11,7 +11,7 @@ from django.db.models import F, Func, JSONField, Value
 
 from execution import events
 from execution.actions.closing import Ending, close
-from execution.actions.dispatching import home_of, nudge, queue_of
+from execution.actions.dispatching import WORKERS, home_of, nudge, queue_of
 from execution.models import Execution
 from execution.providers import registry
 from execution.states import EXECUTION, LEASED, ExecutionState, OutcomeClass, SpendStage
@@ -20,8 +20,6 @@ from fleet.kernel import queue as hints
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import NotFound, StateConflict
 from identities.models import Identity
-
-WORKERS = "workers"  # the live topic to which every worker listens
 
 
 @transaction.atomic(savepoint=False)

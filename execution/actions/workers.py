@@ -11,8 +11,7 @@ from django.db import transaction
 from budgets import actions as budget_actions
 from execution import events
 from execution.actions.claiming import LEASE
-from execution.actions.dispatching import queue_of
-from execution.actions.queueing import WORKERS
+from execution.actions.dispatching import WORKERS, queue_of
 from execution.models import Execution, Worker
 from execution.ports import ProcessFacts
 from execution.states import LEASED

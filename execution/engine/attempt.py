@@ -21,8 +21,9 @@ from execution.engine.gatekeeper import Gatekeeper
 from execution.engine.halts import GRACE_SECONDS, Halt, Limits
 from execution.engine.memory import Memory
 from execution.engine.standby import Ready, Standby, bring_to_the_gate
+from execution.engine.steering import Steering
 from execution.engine.transcript import COALESCE_SECONDS, Transcript, clean
-from execution.models import Execution
+from execution.models import Execution, Offer
 from execution.ports import Claim, Finished, NotPrepared, ProcessFacts, Run, Usage
 from execution.providers import registry
 from execution.states import EventKind, ExecutionState, OutcomeClass
@@ -62,6 +63,7 @@ class Attempt:
         self._sequence = 1
         self._cost: dict[str, Any] = {}
         self._transcript = Transcript(write=self._write, meter=self._meter)
+        self._steering = Steering(execution, by=by, taken=self._steered)
 
     # --- What others may ask of it -----------------------------------------------------------------------------------
 
@@ -103,6 +105,13 @@ class Attempt:
         if exceeded and not self.is_closing:
             self.halt(exceeded)
 
+    def look_for_offers(self, offered: int) -> None:
+        """So many messages were offered to this turn while it ran: hand over what waits."""
+        self._steering.look(self._run if self._released else None, offered=offered)
+
+    def _steered(self, offer: Offer) -> None:
+        self._transcript.aside(EventKind.STEERED, text=clean(offer.text))
+
     # --- Its life ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -141,6 +150,8 @@ class Attempt:
         except Exception:
             log.exception("execution.fault", execution=self.execution.pk)
             return Finished(OutcomeClass.ERROR, sentence=endings.FAULT)
+        finally:
+            self._steering.end()
 
     def _begin(self) -> Run:
         """Bring the process to the spend gate, commit the release, and only then hand over the prompt."""

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 import structlog
 from channels.layers import get_channel_layer
 
-from execution.actions.queueing import WORKERS
+from execution.actions.dispatching import WORKERS
 from fleet.kernel import live, loops
 
 log = structlog.get_logger(__name__)

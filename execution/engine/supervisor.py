@@ -245,7 +245,7 @@ class Supervisor:
         self._watch.wake()
 
     def _look_around(self) -> None:
-        """Notice stop requests, kill orders and lost ownership of what runs here, and what stands by in vain."""
+        """Notice stop requests, kill orders, lost ownership and what was said meanwhile of what runs here, and what stands by in vain."""
         self._standby.look_around()
         latest_last = sorted(self._held(), key=lambda attempt: attempt.execution.epoch)
         held = {attempt.execution.pk: attempt for attempt in latest_last}
@@ -263,6 +263,8 @@ class Supervisor:
                 attempt.halt(
                     Halt(OutcomeClass.STOPPED, f"Stopped: {row.stop_reason}" if row.stop_reason else "Stopped.")
                 )
+            elif row is not None and row.offered:
+                attempt.look_for_offers(row.offered)
 
     def _find_work(self) -> None:
         """Direct mode: offer what no hint has brought, oldest first, as far as slots are free."""

@@ -29,6 +29,7 @@ TURN: dict[str, Status] = {
     "failed": Status("failed", "Failed"),
     "stopped": Status("held", "Stopped"),
     "interrupted": Status("failed", "Interrupted"),
+    "joined": Status("ok", "Taken by the running turn"),
 }
 
 ORDER: dict[str, Status] = {

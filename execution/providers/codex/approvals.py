@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 
@@ -22,7 +23,7 @@ class Approvals:
     """Answers the app-server's requests of one turn. `explain` tells the model something, as a message in the turn."""
 
     def __init__(
-        self, peer: Peer, translator: Translator, judge: Judge, *, explain: Callable[[str], Awaitable[bool]]
+        self, peer: Peer, translator: Translator, judge: Judge, *, explain: Callable[[str], Awaitable[Any]]
     ) -> None:
         self._peer, self._translator, self._judge, self._explain = peer, translator, judge, explain
         self._asked: set[str] = set()

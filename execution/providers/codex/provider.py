@@ -12,6 +12,7 @@ from budgets.states import Billing
 from execution.ports import Capabilities, Claim, Judge, NotAdopted, ProcessFacts, Prompt, Run, UserText
 from execution.providers import logins
 from execution.providers.codex import launch
+from execution.providers.codex.threads import Threads
 from execution.sandbox import proxy
 from execution.shim.handle import Nursery
 from fleet.kernel import loops
@@ -73,3 +74,7 @@ class CodexProvider:
 
     def recover(self, home: Path, session_id: str, uuid: str) -> None:
         """What its transcript tells is not read."""
+
+    def has_heard(self, home: Path, session_id: str, uuid: str) -> bool | None:
+        """Return whether the session's thread has this message, by its transcript; None without one."""
+        return Threads(launch.configuration_directory(home)).has_message(session_id, uuid)

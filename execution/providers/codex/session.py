@@ -23,6 +23,7 @@ from execution.ports import (
     Prompt,
     ProviderEvent,
     Started,
+    Steered,
     UserText,
 )
 from execution.providers.cli import LOOP, Broken, CliProcess
@@ -87,14 +88,14 @@ class CodexRun(CliProcess):
         """Return what the CLI tells; the last one is Finished, unless the run was killed."""
         return told(self._events, timeout=timeout)
 
-    def steer(self, text: UserText) -> bool:
+    def steer(self, text: UserText) -> Steered:
         """Add a message to the running turn; return whether Codex confirmed that this turn took it."""
-        taken = loops.submit(self._steer(text.text, text.uuid), loop=LOOP)
+        answer = loops.submit(self._steer(text.text, text.uuid), loop=LOOP)
         try:
-            return taken.result(STEER_SECONDS)
+            return answer.result(STEER_SECONDS)
         except TimeoutError:
-            taken.cancel()
-            return False
+            answer.cancel()
+            return Steered.UNKNOWN
 
     def interrupt(self) -> None:
         """Ask the CLI to end its turn; its result follows."""
@@ -222,19 +223,26 @@ class CodexRun(CliProcess):
         except Exception as error:
             log.debug("codex.not_interrupted", error=str(error))
 
-    async def _steer(self, text: str, uuid: str = "") -> bool:
+    async def _steer(self, text: str, uuid: str = "") -> Steered:
         try:
-            turn_id = await asyncio.wrap_future(self._turn)
+            turn_id = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._turn)), STEER_SECONDS / 2)
+        except TimeoutError:
+            return Steered.REFUSED  # there is no turn to take it, and Codex was not asked
+        try:
             message = {
                 "threadId": self._thread.id,
                 "expectedTurnId": turn_id,
                 "input": [{"type": "text", "text": text}],
             }
             named = {"clientUserMessageId": uuid} if uuid else {}
-            return bool((await self._peer.request("turn/steer", {**message, **named})).get("turnId") == turn_id)
-        except Exception as error:
+            answer = await self._peer.request("turn/steer", {**message, **named})
+            return Steered.TAKEN if answer.get("turnId") == turn_id else Steered.UNKNOWN
+        except RequestRefused as error:
             log.debug("codex.not_steered", error=str(error))
-            return False
+            return Steered.REFUSED
+        except Exception as error:
+            log.debug("codex.steered_into_the_dark", error=str(error))
+            return Steered.UNKNOWN
 
     def _end(self, finished: Finished) -> None:
         if self._ready.done():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,5 +46,31 @@ class Threads:
     def _path(self, session_id: str) -> Path:
         return self._directory / f"{session_id}.json"
 
+    def has_message(self, session_id: str, uuid: str) -> bool | None:
+        """Return whether a message that we gave this name is in the session's transcript; None when there is no transcript."""
+        thread = self.find(session_id)
+        if thread is None:
+            return None
+        return any(_names(line, uuid) for path in self._transcripts(thread.id) for line in _lines_of(path))
+
     def _has_transcript(self, thread_id: str) -> bool:
-        return any((self._configuration / "sessions").glob(f"**/rollout-*-{thread_id}.jsonl"))
+        return any(self._transcripts(thread_id))
+
+    def _transcripts(self, thread_id: str) -> Iterator[Path]:
+        return (self._configuration / "sessions").glob(f"**/rollout-*-{thread_id}.jsonl")
+
+
+def _lines_of(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        yield from lines
+
+
+def _names(line: str, uuid: str) -> bool:
+    """Return whether a transcript's line is the message of this name; its text may hold anything, and the last line be cut off."""
+    if uuid not in line:
+        return False
+    try:
+        item = json.loads(line)["payload"]["item"]
+        return bool(item["client_id"] == uuid)
+    except (ValueError, KeyError, TypeError):
+        return False

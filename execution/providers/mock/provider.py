@@ -17,6 +17,7 @@ from execution.ports import (
     ProcessFacts,
     Prompt,
     ProviderEvent,
+    Steered,
     UserText,
 )
 from execution.providers.mock import script
@@ -26,7 +27,10 @@ from execution.states import OutcomeClass
 class MockProvider:
     """Ships with the product: what a person without credentials talks to."""
 
-    capabilities = Capabilities(name="mock", model=script.MODEL, spawns_process=False)
+    capabilities = Capabilities(name="mock", model=script.MODEL, spawns_process=False, steers=True)
+
+    def __init__(self) -> None:
+        self._unsure: dict[str, bool] = {}
 
     def check(self) -> str:
         """It can always be used."""
@@ -49,7 +53,7 @@ class MockProvider:
 
     def open(self, prompt: Prompt) -> MockRun:
         """Return a run for this prompt."""
-        return MockRun(prompt)
+        return MockRun(prompt, unsure=self._unsure)
 
     def adopt(
         self, prompt: Prompt, process: ProcessFacts, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim
@@ -60,12 +64,19 @@ class MockProvider:
     def recover(self, home: Path, session_id: str, uuid: str) -> None:
         """It writes nothing down."""
 
+    def has_heard(self, home: Path, session_id: str, uuid: str) -> bool | None:
+        """Return whether a message that it was unsure about was in its turn; None when that was in another process."""
+        return self._unsure.pop(uuid, None)
+
 
 class MockRun:
-    """One scripted turn."""
+    """One scripted turn. `unsure` collects what it pretends not to know of: message → whether the turn had it."""
 
-    def __init__(self, prompt: Prompt) -> None:
+    def __init__(self, prompt: Prompt, *, unsure: dict[str, bool] | None = None) -> None:
         self._prompt = prompt
+        self._unsure = {} if unsure is None else unsure
+        self._lock = threading.Lock()
+        self._listens = False
         self._judge: Judge
         self._texts: tuple[UserText, ...] = ()
         self._stopping = threading.Event()
@@ -75,7 +86,7 @@ class MockRun:
 
     def release(self, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim | None = None) -> None:
         """Take what was asked."""
-        self._texts, self._judge = texts, judge
+        self._texts, self._judge, self._listens = texts, judge, True
 
     def settle(self) -> None:
         """There is nothing to adopt."""
@@ -87,7 +98,7 @@ class MockRun:
     def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
         """Yield the script's events at its pace, None whenever `timeout` seconds pass without one."""
         said = ""
-        for delay, event in script.play(self._prompt, self._texts, self._judge):
+        for delay, event in script.play(self._prompt, self._texts, self._judge, heard=self._heard):
             yield from self._wait(delay, timeout)
             if self._stopping.is_set():
                 yield Finished(OutcomeClass.STOPPED, text=said)
@@ -101,6 +112,26 @@ class MockRun:
         while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(left, timeout)):
             if left > timeout:
                 yield None
+
+    def _heard(self) -> tuple[UserText, ...]:
+        with self._lock:
+            self._listens = False
+            return self._texts
+
+    def steer(self, text: UserText) -> Steered:
+        """Take a message until the answer begins; the directive `mock:steer` makes it refuse, or not say what it did."""
+        with self._lock:
+            wish = script.Request.of((*self._texts, text)).directives.get("steer", "")
+            if not self._listens or self._stopping.is_set() or wish == "refuse":
+                return Steered.REFUSED
+            if wish == "deaf":
+                self._unsure[text.uuid] = False
+                return Steered.UNKNOWN
+            self._texts = (*self._texts, text)
+            if wish == "mute":
+                self._unsure[text.uuid] = True
+                return Steered.UNKNOWN
+            return Steered.TAKEN
 
     def interrupt(self) -> None:
         """End at the next step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from execution.ports import (
@@ -70,13 +70,16 @@ class Request:
             return default
 
 
-def play(prompt: Prompt, texts: tuple[UserText, ...], judge: Judge) -> Iterator[Step]:
-    """Yield what happens in one turn."""
+def play(
+    prompt: Prompt, texts: tuple[UserText, ...], judge: Judge, *, heard: Callable[[], tuple[UserText, ...]]
+) -> Iterator[Step]:
+    """Yield what happens in one turn. `heard` gives everything that was said until the answer begins, and ends the hearing."""
     request = Request.of(texts)
     if "crash" in request.directives:
         raise RuntimeError("The mock was asked to crash.")
     yield 0.0, Started(prompt.session_id, VERSION, MODEL)
-    yield 0.0, _usage(prompt, texts, answer="")
+    named = texts[-1].uuid
+    yield 0.0, _usage(prompt, texts, answer="", named=named)
     yield request.seconds("slow"), None
     if "tool" in request.directives:
         yield from _tool(texts, request, judge)
@@ -85,10 +88,11 @@ def play(prompt: Prompt, texts: tuple[UserText, ...], judge: Judge) -> Iterator[
     if "fail" in request.directives:
         yield 0.0, _failure(request.directives["fail"])
         return
-    answer = _answer(request)
+    texts = heard()
+    answer = _answer(Request.of(texts))
     for word in re.findall(r"\S+\s*", answer):
         yield WORD_SECONDS, TextDelta(word)
-    yield 0.0, _usage(prompt, texts, answer)
+    yield 0.0, _usage(prompt, texts, answer, named=named)
     yield 0.0, Finished(OutcomeClass.OK, text=answer, session_id=prompt.session_id)
 
 
@@ -120,11 +124,11 @@ def _answer(request: Request) -> str:
     )
 
 
-def _usage(prompt: Prompt, texts: tuple[UserText, ...], answer: str) -> UsageReported:
+def _usage(prompt: Prompt, texts: tuple[UserText, ...], answer: str, *, named: str) -> UsageReported:
     asked = len(prompt.system_prompt) + sum(len(text.text) for text in texts)
     return UsageReported(
         Usage(
-            message_id=f"mock-{texts[-1].uuid}",
+            message_id=f"mock-{named}",
             model=MODEL,
             input_uncached=asked // _CHARACTERS_PER_TOKEN,
             output=len(answer) // _CHARACTERS_PER_TOKEN,
