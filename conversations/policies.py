@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from conversations.models import Delivery, Turn
+from conversations.models import Conversation, Delivery, Turn
 from conversations.ports import has_sender, is_served, platform_of
 from conversations.states import UNDELIVERED, DeliveryKind
 from fleet.kernel import clock
 from fleet.kernel.exceptions import Refused, StateConflict
+from identities.models import Person
+from identities.permissions import Permission
 
 MAX_TEXT_BYTES = 64 * 1024
 QUEUE_CAP = 20
@@ -52,6 +54,29 @@ def check_queue(waiting: int) -> None:
             next_step="Wait for an answer, or send /stop to clear the queue, then send it again.",
             code="queue_full",
         )
+
+
+def check_can_set_busy_mode(conversation: Conversation, person: Person) -> None:
+    """Raise Refused unless this person may decide it: who speaks in the conversation, or who may change its bot."""
+    own = conversation.person_id == person.pk and Permission.BOT_TALK in person.permissions
+    if not own and Permission.BOT_EDIT not in person.permissions:
+        raise Refused(
+            "You cannot change how this conversation treats messages while its bot works.",
+            why="It is somebody else’s conversation."
+            if conversation.person_id != person.pk
+            else "You may not talk here.",
+            next_step="Ask whoever speaks in it to send /busy there, or an administrator.",
+            code="no_right",
+        )
+
+
+def may_set_busy_mode(conversation: Conversation, person: Person) -> bool:
+    """Return whether this person may decide it."""
+    try:
+        check_can_set_busy_mode(conversation, person)
+    except Refused:
+        return False
+    return True
 
 
 def is_parked(turn: Turn) -> bool:

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -342,22 +341,6 @@ class Run(Protocol):
         ...
 
 
-class Steered(Enum):
-    """What a provider said to a message for its running turn."""
-
-    TAKEN = "taken"  # confirmed: the turn has it
-    REFUSED = "refused"  # certainly not part of it
-    UNKNOWN = "unknown"  # no answer in time: it may be
-
-
-class Steerable(Run, Protocol):
-    """A run whose provider steers (`Capabilities.steers`)."""
-
-    def steer(self, text: UserText) -> Steered:
-        """Hand a message to the running turn and return what its provider answers, within seconds. Any thread; does not raise."""
-        ...
-
-
 class TranscriptStore(Protocol):
     """A copy of transcripts outside of the machine, from which any host can resume a session. Setting FLEET_TRANSCRIPT_STORE."""
 
@@ -414,12 +397,4 @@ class ExecutionProvider(Protocol):
 
     def recover(self, home: Path, session_id: str, uuid: str) -> Recovered | None:
         """Return what is on disk of the turn with this last message, when its process is gone; None when there is nothing."""
-        ...
-
-
-class Remembering(ExecutionProvider, Protocol):
-    """A provider that steers: it can be asked later what a turn had, when nobody heard the answer."""
-
-    def has_heard(self, home: Path, session_id: str, uuid: str) -> bool | None:
-        """Return whether this message is part of what was said in the session, by its notes on disk; None when there are none."""
         ...

@@ -76,6 +76,9 @@ ROUTES: dict[str, Rule] = {
     "console:conversation": VIEW,
     "console:messages": Rule(Permission.FLEET_VIEW, write=Permission.BOT_TALK),
     "console:message": VIEW,
+    "console:busy_mode": Rule(
+        Permission.BOT_TALK
+    ),  # in one's own conversation, or anybody's with the right to change bots
     "console:stop_turn": Rule(Permission.BOT_TALK),  # likewise
     "console:delivery": Rule(Permission.FLEET_VIEW, write=Permission.DELIVERY_SEND),
     "console:kill_switch": VIEW,

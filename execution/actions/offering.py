@@ -19,8 +19,8 @@ from django.db.models import F
 from execution import events
 from execution.actions.dispatching import WORKERS
 from execution.models import Execution, Offer
-from execution.ports import Remembering
 from execution.providers import registry
+from execution.providers.steering import Remembering
 from execution.states import OFFER, ExecutionState, OfferState, SpendStage
 from fleet.kernel import clock, journal, live
 from fleet.kernel.actors import Actor

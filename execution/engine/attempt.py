@@ -23,7 +23,7 @@ from execution.engine.memory import Memory
 from execution.engine.standby import Ready, Standby, bring_to_the_gate
 from execution.engine.steering import Steering
 from execution.engine.transcript import COALESCE_SECONDS, Transcript, clean
-from execution.models import Execution, Offer
+from execution.models import Execution
 from execution.ports import Claim, Finished, NotPrepared, ProcessFacts, Run, Usage
 from execution.providers import registry
 from execution.states import EventKind, ExecutionState, OutcomeClass
@@ -63,7 +63,7 @@ class Attempt:
         self._sequence = 1
         self._cost: dict[str, Any] = {}
         self._transcript = Transcript(write=self._write, meter=self._meter)
-        self._steering = Steering(execution, by=by, taken=self._steered)
+        self.steering = Steering(execution, by=by, note=self._transcript.aside)
 
     # --- What others may ask of it -----------------------------------------------------------------------------------
 
@@ -105,13 +105,6 @@ class Attempt:
         if exceeded and not self.is_closing:
             self.halt(exceeded)
 
-    def look_for_offers(self, offered: int) -> None:
-        """So many messages were offered to this turn while it ran: hand over what waits."""
-        self._steering.look(self._run if self._released else None, offered=offered)
-
-    def _steered(self, offer: Offer) -> None:
-        self._transcript.aside(EventKind.STEERED, text=clean(offer.text))
-
     # --- Its life ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -133,7 +126,7 @@ class Attempt:
     def _carry(self) -> Finished:
         """Return how the provider ended; every failure is turned into an end with a sentence."""
         try:
-            return self._follow(self._begin())
+            return self._follow(self.steering.begin(self._begin()))
         except NotPrepared as failure:
             return failure.finished
         except Refused as refusal:
@@ -151,7 +144,7 @@ class Attempt:
             log.exception("execution.fault", execution=self.execution.pk)
             return Finished(OutcomeClass.ERROR, sentence=endings.FAULT)
         finally:
-            self._steering.end()
+            self.steering.end()
 
     def _begin(self) -> Run:
         """Bring the process to the spend gate, commit the release, and only then hand over the prompt."""

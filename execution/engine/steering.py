@@ -15,8 +15,11 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connection
 
 from execution import actions
-from execution.models import Execution, Offer
-from execution.ports import Run, Steerable, Steered, UserText
+from execution.engine.transcript import clean
+from execution.models import Execution
+from execution.ports import Run, UserText
+from execution.providers.steering import Steerable, Steered
+from execution.states import EventKind
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Fenced, StateConflict
 
@@ -26,18 +29,25 @@ END_SECONDS = 10.0  # more than a provider takes to answer
 
 
 class Steering:
-    """The hand-overs of one attempt. `taken` is called with each message that the provider confirmed. Methods: any thread."""
+    """The hand-overs of one attempt. `note` writes what the provider confirmed into the turn's events. Methods: any thread."""
 
-    def __init__(self, execution: Execution, *, by: Actor, taken: Callable[[Offer], None]) -> None:
-        self._execution, self._by, self._taken = execution, by, taken
+    def __init__(self, execution: Execution, *, by: Actor, note: Callable[..., None]) -> None:
+        self._execution, self._by, self._note = execution, by, note
+        self._run: Run | None = None
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._seen = 0  # how many offers there were when nothing was left to hand over
         self._over = False
 
-    def look(self, run: Run | None, *, offered: int) -> None:
+    def begin(self, run: Run) -> Run:
+        """The turn has begun in this run, which is returned."""
+        self._run = run
+        return run
+
+    def look(self, *, offered: int) -> None:
         """`offered` messages were offered so far: hand over those that wait, unless that is under way. Returns at once."""
         with self._lock:
+            run = self._run
             if run is None or self._over or self._thread is not None or offered <= self._seen:
                 return
             name = f"steering:{self._execution.pk}"
@@ -78,7 +88,7 @@ class Steering:
         answer = Steered.REFUSED if late else run.steer(UserText(str(offer.uuid), offer.text))
         if answer is Steered.TAKEN:
             actions.take_offer(execution=self._execution, offer=offer, by=self._by)
-            self._taken(offer)
+            self._note(EventKind.STEERED, text=clean(offer.text))
         elif answer is Steered.REFUSED:
             actions.return_offers(execution=self._execution, by=self._by)
         log.info("steering.answered", execution=self._execution.pk, offer=offer.pk, answer=answer.value)

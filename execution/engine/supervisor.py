@@ -264,7 +264,7 @@ class Supervisor:
                     Halt(OutcomeClass.STOPPED, f"Stopped: {row.stop_reason}" if row.stop_reason else "Stopped.")
                 )
             elif row is not None and row.offered:
-                attempt.look_for_offers(row.offered)
+                attempt.steering.look(offered=row.offered)
 
     def _find_work(self) -> None:
         """Direct mode: offer what no hint has brought, oldest first, as far as slots are free."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
@@ -155,9 +156,7 @@ def _answer(received: Received, intake: Intake, seconds: float) -> Response:
         return _reply({**ids, **state, **said}, received, status.HTTP_200_OK if done else status.HTTP_202_ACCEPTED)
     turn = _turn(intake.turn_id)
     if seconds and turn.state not in TURN.final:
-        connection.close()  # nothing is held while waiting
-        wait_until_ended(turn.pk, conversation_id=turn.conversation_id, seconds=seconds)
-        turn = _turn(intake.turn_id)
+        turn = _wait_for(turn, seconds)
     if turn.state == TurnState.REFUSED:
         return _refused(_refusal_of(turn), ids)
     shown = TurnSerializer(turn).data
@@ -165,6 +164,17 @@ def _answer(received: Received, intake: Intake, seconds: float) -> Response:
         return _reply({"inbound_id": received.inbound_id, **shown}, received, status.HTTP_200_OK)
     links = {name: shown[name] for name in ("status", "events_url", "turn_url")}
     return _reply({**ids, **links}, received, status.HTTP_202_ACCEPTED)
+
+
+def _wait_for(turn: Turn, seconds: float) -> Turn:
+    """Return the turn when it has ended or the time is over; one whose message the running turn took is waited for there."""
+    until = time.monotonic() + seconds
+    while turn.state not in TURN.final and (left := until - time.monotonic()) > 0:
+        connection.close()  # nothing is held while waiting
+        wait_until_ended(turn.pk, conversation_id=turn.conversation_id, seconds=left)
+        turn = _turn(turn.pk)
+        turn = _turn(turn.taken_by_id) if turn.taken_by_id else turn
+    return turn
 
 
 def _turn(turn_id: int) -> Turn:

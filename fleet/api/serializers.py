@@ -121,6 +121,11 @@ class TurnSerializer(serializers.ModelSerializer[Turn]):
     waits_until = serializers.DateTimeField(
         source="parked_until", allow_null=True, help_text="while queued: no login may be used before"
     )
+    taken_by = serializers.IntegerField(
+        source="taken_by_id",
+        allow_null=True,
+        help_text="when joined: the running turn that took the message and answers it",
+    )
     turn_url = serializers.SerializerMethodField()
     events_url = serializers.SerializerMethodField()
 
@@ -140,6 +145,7 @@ class TurnSerializer(serializers.ModelSerializer[Turn]):
             "admitted_at",
             "waits_until",
             "ended_at",
+            "taken_by",
             "receipt",
             "turn_url",
             "events_url",
@@ -181,7 +187,7 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
 
     class Meta:
         model = Conversation
-        fields = ["id", "account", "identity", "person", "kind", "title", "created_at", "last_message_at"]
+        fields = ["id", "account", "identity", "person", "kind", "title", "busy_mode", "created_at", "last_message_at"]
 
 
 class SaidSerializer(serializers.ModelSerializer[Message]):

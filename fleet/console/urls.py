@@ -17,6 +17,7 @@ urlpatterns = [
     path("chat/<int:conversation_id>/", chats.conversation, name="conversation"),
     path("chat/<int:conversation_id>/messages/", chats.messages, name="messages"),
     path("chat/<int:conversation_id>/messages/<int:message_id>/", chats.message, name="message"),
+    path("chat/<int:conversation_id>/busy/", chats.busy_mode, name="busy_mode"),
     path("chat/turns/<int:turn_id>/stop/", chats.stop_turn, name="stop_turn"),
     path("chat/deliveries/<int:delivery_id>/", chats.delivery, name="delivery"),
     path("kill-switch/", kill_switch.kill_switch, name="kill_switch"),

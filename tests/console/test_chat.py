@@ -8,6 +8,7 @@ import pytest
 from django.test import Client
 
 from conversations.models import Conversation, InboundMessage, Message, Turn
+from execution import actions as execution_actions
 from execution.actions import recording
 from execution.states import EventKind, ExecutionState, OutcomeClass
 from fleet.kernel.actors import Actor
@@ -214,6 +215,50 @@ def test_somebody_elses_conversation_can_be_followed_but_not_joined(operator: Cl
     response = admin.post(f"/chat/{talk.pk}/messages/", {"key": str(uuid.uuid4()), "text": "Hi"})
     assert response.status_code == 403
     assert Message.objects.filter(author="person").count() == 1
+
+
+@pytest.mark.parametrize("mode", ["collect", "followup", "steer", "interrupt"])
+def test_who_speaks_in_a_conversation_decides_how_it_treats_messages_that_find_the_bot_busy(
+    operator: Client, mode: str
+) -> None:
+    talk = begin(operator)
+    assert "While busy: Collect" in text_of(operator.get(f"/chat/{talk.pk}/"))
+    operator.post(f"/chat/{talk.pk}/busy/", {"mode": mode})
+    talk.refresh_from_db()
+    assert talk.busy_mode == mode
+    page = operator.get(f"/chat/{talk.pk}/").content.decode()
+    assert f'value="{mode}" aria-current="true"' in page
+
+
+def test_nobody_else_decides_that_but_who_may_change_the_bot(operator: Client, signed_in: SignedIn) -> None:
+    talk = begin(operator)
+    approver, admin = signed_in("approver"), signed_in("admin")
+    assert "While busy" not in text_of(approver.get(f"/chat/{talk.pk}/"))
+    refused = approver.post(f"/chat/{talk.pk}/busy/", {"mode": "steer"})
+    assert refused.status_code == 403
+    assert "somebody else’s conversation" in text_of(refused)
+    admin.post(f"/chat/{talk.pk}/busy/", {"mode": "steer"})
+    talk.refresh_from_db()
+    assert talk.busy_mode == "steer"
+
+
+def test_a_word_that_is_no_mode_changes_nothing(operator: Client) -> None:
+    talk = begin(operator)
+    assert operator.post(f"/chat/{talk.pk}/busy/", {"mode": "quickly"}).status_code == 400
+    talk.refresh_from_db()
+    assert talk.busy_mode == "collect"
+
+
+def test_a_message_that_the_running_turn_took_stands_in_the_transcript_with_a_note(operator: Client) -> None:
+    talk = begin(operator)
+    execution = scenes.running(Turn.objects.get(conversation=talk))
+    operator.post(f"/chat/{talk.pk}/busy/", {"mode": "steer"})
+    operator.post(f"/chat/{talk.pk}/messages/", {"key": str(uuid.uuid4()), "text": "And of dogs."})
+    offer = execution_actions.hand(execution=execution, by=scenes.WORKER)
+    execution_actions.take_offer(execution=execution, offer=offer, by=scenes.WORKER)
+    page = text_of(operator.get(f"/chat/{talk.pk}/"))
+    assert page.index("And of dogs.") < page.index("I take this into what I am working on.")
+    assert "Position" not in page
 
 
 def test_a_telegram_conversation_is_answered_on_telegram(operator: Client, people: dict[str, Person]) -> None:

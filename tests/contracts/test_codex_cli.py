@@ -31,6 +31,7 @@ from execution.ports import (
 from execution.providers.codex import launch
 from execution.providers.codex.provider import CodexProvider
 from execution.providers.codex.session import CodexRun
+from execution.providers.steering import Steered
 from execution.shim import processes
 from execution.shim.handle import MARKER
 from execution.states import OutcomeClass
@@ -279,14 +280,15 @@ def test_a_turn_takes_what_is_said_while_it_runs(open_run: Open, model: ModelEmu
     gate = model.hold("first", "Once upon a time there was a bot that had time.", after_events=6)
     run = open_run()
     begin(run, "first")
-    steered: list[bool] = []
+    steered: list[Steered] = []
+    named = str(uuid.uuid4())
     for event in run.events(timeout=0.5):
         if event is None and not steered:
-            steered.append(run.steer(UserText(str(uuid.uuid4()), "second")))
+            steered.append(run.steer(UserText(named, "second")))
             gate.release()
-    assert steered == [True]
+    assert steered == [Steered.TAKEN]
     assert model.requests[-1].said == "second"
-    assert run.steer(UserText(str(uuid.uuid4()), "third")) is False
+    assert run.steer(UserText(str(uuid.uuid4()), "third")) is Steered.REFUSED
 
 
 def test_a_turn_ends_at_the_bots_limit_of_steps(open_run: Open, model: ModelEmulator) -> None:

@@ -34,6 +34,7 @@ from execution.providers.acp.provider import AcpProvider
 from execution.providers.claude.provider import ClaudeProvider
 from execution.providers.codex.provider import CodexProvider
 from execution.providers.mock.provider import MockProvider
+from execution.providers.steering import Steered
 from execution.shim import processes
 from execution.states import OutcomeClass
 from tests.emulators import agents
@@ -49,6 +50,10 @@ class Cast:
     tool = "mock:tool=Bash"
     silence = "mock:hang"
     overload = "mock:fail=overload"
+    pause = "mock:slow=1.5"
+
+    def go_on(self) -> None:
+        """End the pause; the mock's ends by itself."""
 
     def __init__(self, provider: ExecutionProvider) -> None:
         self.provider = provider
@@ -75,6 +80,10 @@ class CliCast(Cast):
         self.run_command(self.tool, "echo mock", then="It said mock.")
         model.hold(self.silence, "Once upon a time there was a bot that had all the time in the world.", after_events=4)
         model.fail(self.overload, 529)
+        self.paused = model.hold(self.pause, "Of cats.", after_events=3)
+
+    def go_on(self) -> None:
+        self.paused.release()
 
     def run_command(self, match: str, command: str, *, then: str) -> None:
         """Let the model ask for a command."""
@@ -308,6 +317,26 @@ def test_an_interrupted_turn_ends_as_stopped(open_run: Open, cast: Cast) -> None
         if event is None:
             run.interrupt()
     assert events[-1].outcome == OutcomeClass.STOPPED
+
+
+def test_a_provider_that_steers_confirms_what_the_running_turn_takes_and_remembers_it(
+    open_run: Open, cast: Cast, prompt: Prompt
+) -> None:
+    if not cast.provider.capabilities.steers:
+        pytest.skip("It does not steer, and says so.")
+    run, (more, late) = open_run(), texts("And of dogs.", "And of birds.")
+    run.prepare()
+    run.release(texts(cast.pause), judge=allow)
+    answers = []
+    for event in run.events(timeout=0.3):
+        if event is None and not answers:
+            answers.append(run.steer(more))
+            cast.go_on()
+    assert answers == [Steered.TAKEN]
+    assert "And of dogs." in (event.text if isinstance(event, Finished) else "")
+    assert run.steer(late) is Steered.REFUSED
+    remembers = [cast.provider.has_heard(prompt.home, prompt.session_id, text.uuid) for text in (more, late)]
+    assert remembers == ([True, False] if cast.provider.capabilities.spawns_process else [None, None])
 
 
 def test_a_killed_run_is_gone_and_its_events_end(open_run: Open, cast: Cast) -> None:

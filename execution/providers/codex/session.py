@@ -23,7 +23,6 @@ from execution.ports import (
     Prompt,
     ProviderEvent,
     Started,
-    Steered,
     UserText,
 )
 from execution.providers.cli import LOOP, Broken, CliProcess
@@ -34,6 +33,7 @@ from execution.providers.codex.handshake import Unsafe, shake_hands
 from execution.providers.codex.rpc import Peer, RequestRefused
 from execution.providers.codex.threads import Thread, Threads
 from execution.providers.codex.translate import Translator
+from execution.providers.steering import Steered
 from execution.providers.telling import LOST_SESSION, told
 from execution.shim.handle import Nursery
 from execution.shim.pipes import Ended, Pipes, Unintelligible

@@ -17,10 +17,10 @@ from execution.ports import (
     ProcessFacts,
     Prompt,
     ProviderEvent,
-    Steered,
     UserText,
 )
 from execution.providers.mock import script
+from execution.providers.steering import Steered
 from execution.states import OutcomeClass
 
 

@@ -3,6 +3,8 @@
 from fleet.console.presenters.accounts import AccountPage, GatewayRow, TokenRow
 from fleet.console.presenters.bots import BotName, BotPage, BotRow, Skill, Spend
 from fleet.console.presenters.chats import (
+    BusyChoice,
+    BusyView,
     ChatPage,
     ConversationRow,
     DeliveryView,
@@ -21,6 +23,8 @@ __all__ = [
     "BotName",
     "BotPage",
     "BotRow",
+    "BusyChoice",
+    "BusyView",
     "CaseRow",
     "ChatPage",
     "CheckRow",

@@ -120,8 +120,29 @@ class TurnView:
 
 
 @dataclass(frozen=True, slots=True)
+class BusyChoice:
+    """One busy mode: its value, a name, what it means, and whether it is the one in force."""
+
+    value: str
+    name: str
+    meaning: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BusyView:
+    """What happens here to a message that finds the bot busy: the name of the mode, and what can be chosen."""
+
+    name: str
+    choices: tuple[BusyChoice, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ChatPage:
-    """A conversation as its page shows it. `older` is the id to page back from, empty at the beginning."""
+    """A conversation as its page shows it. `older` is the id to page back from, empty at the beginning.
+
+    `busy` only for whom may change it.
+    """
 
     row: ConversationRow
     items: tuple[TranscriptItem, ...]
@@ -130,3 +151,4 @@ class ChatPage:
     newer: bool = False
     may_talk: bool = True
     why_not: str = ""
+    busy: BusyView | None = None

@@ -7,12 +7,22 @@ from collections.abc import Sequence
 
 from conversations import queries
 from conversations.models import Conversation, InboundMessage, Message, Turn
+from conversations.policies import may_set_busy_mode
 from conversations.ports import has_sender, platform_of
 from conversations.queries import PAGE
-from conversations.states import TURN, TurnState
+from conversations.states import TURN, BusyMode, TurnState
 from execution import queries as execution_queries
 from execution.states import ExecutionState
-from fleet.console.presenters import BotName, ChatPage, ConversationRow, TextPart, ToolLine, TurnView
+from fleet.console.presenters import (
+    BotName,
+    BusyChoice,
+    BusyView,
+    ChatPage,
+    ConversationRow,
+    TextPart,
+    ToolLine,
+    TurnView,
+)
 from fleet.console.screens.deliveries import NOTHING_ON_ITS_WAY, OnTheirWay, on_their_way
 from fleet.console.screens.transcript import items_of, parts_of
 from fleet.console.statuses import turn_status
@@ -69,7 +79,17 @@ def chat_page(
         newer=before is not None,
         may_talk=not why_not,
         why_not=why_not,
+        busy=busy_view(conversation) if may_set_busy_mode(conversation, person) else None,
     )
+
+
+def busy_view(conversation: Conversation) -> BusyView:
+    """Return what happens here to messages that find the bot busy, and what else can be chosen."""
+    parts = [(mode, mode.label.partition(": ")) for mode in BusyMode]
+    choices = tuple(
+        BusyChoice(mode.value, name, meaning, mode == conversation.busy_mode) for mode, (name, _, meaning) in parts
+    )
+    return BusyView(next((choice.name for choice in choices if choice.chosen), conversation.busy_mode), choices)
 
 
 def _on_their_way(

@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from conversations import actions, queries
+from conversations import actions, policies, queries
 from conversations.models import Conversation, Turn
 from conversations.ports import UnifiedMessage
 from fleet.console.forms import MESSAGE_LIMIT, MessageForm, NewChatForm
@@ -106,6 +106,15 @@ def stop_turn(request: HttpRequest, turn_id: int) -> HttpResponse:
         identity_policies.check_can(person, Permission.TURN_STOP)
     actions.stop_turn(turn_id=turn.pk, by=actor_of(request), reason=f"{person.get_username()} pressed Stop")
     return _done(request, turn.conversation_id)
+
+
+@require_POST
+def busy_mode(request: HttpRequest, conversation_id: int) -> HttpResponse:
+    """Decide what happens here to a message that finds the bot busy."""
+    row = queries.get_conversation(conversation_id, person=person_of(request))
+    policies.check_can_set_busy_mode(row, person_of(request))
+    actions.set_busy_mode(conversation=row, mode=request.POST.get("mode", ""), by=actor_of(request))
+    return redirect("console:conversation", row.pk)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 import uuid
 from argparse import ArgumentTypeError
 from enum import IntEnum
@@ -51,6 +52,7 @@ _EXIT_OF = {
     TurnState.FAILED: Exit.FAILED,
     TurnState.INTERRUPTED: Exit.FAILED,
     TurnState.STOPPED: Exit.STOPPED,
+    TurnState.JOINED: Exit.ANSWERED,
 }
 
 
@@ -100,10 +102,20 @@ class Command(SpeakingCommand):
             self._print({**ids, "turn_id": None, "status": "answered", "text": intake.answer}, intake.answer)
             return Exit.ANSWERED
         turn = Turn.objects.get(pk=intake.turn_id)
-        listener = Listener(self, turn)
-        ended = asyncio.run(listener.listen(wait))
-        turn = Turn.objects.select_related("identity", "person", "execution").get(pk=turn.pk)
+        turn, listener, ended = self._listen(turn, wait)
         return self._ended(turn, ids, listener.said) if ended else self._still_open(turn, ids)
+
+    def _listen(self, turn: Turn, wait: float) -> tuple[Turn, Listener, bool]:
+        """Show the turn until it ends; one whose message the running turn took is followed there."""
+        until = time.monotonic() + wait
+        while True:
+            listener = Listener(self, turn)
+            ended = asyncio.run(listener.listen(max(until - time.monotonic(), 0)))
+            turn = Turn.objects.select_related("identity", "person", "execution", "taken_by").get(pk=turn.pk)
+            if turn.taken_by is None:
+                return turn, listener, ended
+            self._tell(turn.sentence)
+            turn = turn.taken_by
 
     def _ended(self, turn: Turn, ids: dict[str, Any], said: bool) -> int:
         if turn.state == TurnState.REFUSED:
