@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 from django.db import connection
 
-from conversations.models import Turn
+from conversations.models import Conversation, Turn
+from execution import actions as execution_actions
 from execution.states import ExecutionState, OutcomeClass
 from identities.models import Identity, Person
 from tests.api.conftest import Call, token_of
@@ -78,3 +79,30 @@ def test_gives_the_reply_to_a_repetition_that_comes_later(call: Call, token: str
     answer = call("POST", "/message?wait=30", HELLO, token=token, **key)
 
     assert (answer.status_code, answer.json()["text"]) == (200, "Good day.")
+
+
+def test_waits_where_the_running_turn_took_the_message(call: Call, token: str) -> None:
+    call("POST", "/message", HELLO, token=token)
+    first = Turn.objects.get()
+    execution = scenes.running(first)
+    Conversation.objects.update(busy_mode="steer")
+
+    def take_and_answer() -> None:
+        try:
+            give_up = time.monotonic() + 30
+            while (offer := execution_actions.hand(execution=execution, by=scenes.WORKER)) is None:
+                assert time.monotonic() < give_up
+                time.sleep(0.02)
+            execution_actions.take_offer(execution=execution, offer=offer, by=scenes.WORKER)
+            scenes.end(execution, ExecutionState.SUCCEEDED, OutcomeClass.OK, answer="Both, then.")
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=take_and_answer)
+    thread.start()
+    body = call("POST", "/message?wait=30", {**HELLO, "text": "And this"}, token=token).json()
+    thread.join()
+
+    assert (body["turn_id"], body["status"], body["text"]) == (first.pk, "replied", "Both, then.")
+    joined = Turn.objects.get(state="joined")
+    assert call("GET", f"/api/v1/turns/{joined.pk}/", token=token).json()["taken_by"] == first.pk

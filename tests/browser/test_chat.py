@@ -200,3 +200,21 @@ def test_the_fleet_shows_a_bot_at_work_without_a_reload(visit: Visit) -> None:
     expect(row).to_contain_text("mock:hang please")
     page.get_by_role("button", name="Stop").click()
     expect(row).to_contain_text("Ready", timeout=30_000)
+
+
+def test_by_keyboard_a_conversation_is_made_to_steer_and_the_running_turn_takes_what_is_said(visit: Visit) -> None:
+    page = visit("/chat/new/?bot=ada")
+    begin(page, "Good morning Ada")
+    expect_answers(page, 1)
+    page.locator("#busy-mode").press("Enter")
+    page.get_by_role("button", name=re.compile("^Steer")).press("Enter")
+    expect(page.locator("#busy-mode")).to_have_text("While busy: Steer")
+    expect_live(page)
+    say(page, "Tell me of cats. mock:slow=6")
+    expect(page.locator("[data-turn]")).to_be_visible()
+    expect(page.get_by_text("Thinking")).to_be_visible(timeout=20_000)
+    say(page, "And of dogs.")
+    expect(page.locator(".said--system")).to_contain_text("I take this into", timeout=20_000)
+    expect_answers(page, 2)
+    expect(answers(page).last).to_contain_text("cats")
+    expect(answers(page).last).to_contain_text("dogs")

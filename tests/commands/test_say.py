@@ -94,6 +94,29 @@ class TestAnAnswer:
         assert shown["receipt"]["engine_ms"] >= 0
         assert shown["inbound_id"] == InboundMessage.objects.get().pk
 
+    def test_of_the_running_turn_is_shown_when_that_one_took_the_message(self, run: Run) -> None:
+        with worker(lambda _: None):
+            run("say", "ada", "Hello", "--wait", "2")
+        execution = Execution.objects.get()
+        run("say", "ada", "/busy steer")
+
+        def takes() -> None:
+            try:
+                wait_for(lambda: Execution.objects.filter(offered=1).exists())
+                offer = execution_actions.hand(execution=execution, by=scenes.WORKER)
+                execution_actions.take_offer(execution=execution, offer=offer, by=scenes.WORKER)
+                answering("Both, then.")(execution)
+            finally:
+                connection.close()
+
+        thread = threading.Thread(target=takes)
+        thread.start()
+        said = run("say", "ada", "And this")
+        thread.join()
+
+        assert (said.code, said.out) == (0, "Both, then.\n")
+        assert "took this message" in said.err
+
     def test_of_a_command_comes_at_once(self, run: Run) -> None:
         said = run("say", "ada", "/help")
 

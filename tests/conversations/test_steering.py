@@ -16,7 +16,7 @@ from conversations.states import BusyMode, TurnState
 from execution import actions as worker
 from execution.models import Execution, Offer
 from execution.providers import registry
-from execution.states import OFFER, ExecutionState, OutcomeClass
+from execution.states import OFFER, Cause, ExecutionState, OutcomeClass
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Fenced
 from fleet.kernel.models import JournalEntry
@@ -132,6 +132,18 @@ class TestSteer:
         say("Two")
         assert worker.hand(execution=execution, by=WORKER).text == "One"
         assert worker.hand(execution=execution, by=WORKER) is None
+
+    def test_a_turn_that_is_tried_again_asks_what_it_took_too(self, eva):
+        execution = talk()
+        first = execution.turn
+        say("And this")
+        steered(execution)
+        Execution.objects.filter(pk=execution.pk).update(login="key-1")
+        end(execution, ExecutionState.FAILED, OutcomeClass.OVERLOAD, cause=Cause.OVERLOADED, sentence="No.")
+        assert (fresh(first).state, fresh(first).tries) == ("queued", 1)
+        Turn.objects.update(parked_until=None)
+        actions.advance(first.conversation_id)
+        assert [text["text"] for text in fresh(first).execution.prompt] == ["Hello", "And this"]
 
     def test_only_whose_turn_it_is_steers_it(self, eva):
         ChatAccount.objects.create(platform="telegram", external_id="502", person=operator("otto"))
