@@ -1,7 +1,7 @@
 """A message is offered to a turn that runs already: it becomes part of it once its provider says so, and goes back otherwise.
 
-Every write but the offer's own is the worker's, and holds the execution's row: an end of the turn and a hand-over never pass each
-other. When the turn ends, whoever ends it decides what is left.
+Everybody who writes here holds the execution's row first: an end of the turn, a hand-over and a withdrawal never pass each other. When
+the turn ends, whoever ends it decides what is left.
 """
 
 from __future__ import annotations
@@ -55,9 +55,11 @@ def offer(*, execution_id: int, text: Mapping[str, str], by: Actor) -> bool:
 @transaction.atomic
 def withdraw(*, uuids: Collection[UUID], by: Actor) -> None:
     """Take back what was offered and not handed over yet. Nobody is told but the journal: whoever withdraws knows."""
-    waiting = Offer.objects.filter(uuid__in=uuids, state=OfferState.OFFERED).select_related("execution")
-    for row in waiting.select_for_update(of=("self",)).order_by("pk"):
-        _decide(row, row.execution, OfferState.RETURNED, event=events.OFFER_WITHDRAWN, by=by)
+    waiting = Offer.objects.filter(uuid__in=uuids, state=OfferState.OFFERED)
+    holders = Execution.objects.filter(pk__in=waiting.values("execution")).order_by("pk")
+    for execution in holders.select_for_update(no_key=True):
+        for row in waiting.filter(execution=execution).order_by("pk").select_for_update():
+            _decide(row, execution, OfferState.RETURNED, event=events.OFFER_WITHDRAWN, by=by)
 
 
 @transaction.atomic

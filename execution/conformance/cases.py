@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from execution.conformance import model
 from execution.conformance.model import CheckModel
@@ -30,6 +31,7 @@ from execution.ports import (
     UserText,
     Verdict,
 )
+from execution.providers.steering import Remembering, Steerable, Steered
 from execution.shim import processes
 from execution.states import OutcomeClass
 
@@ -177,6 +179,24 @@ def interrupt(bench: Bench) -> None:
     need(end.outcome == OutcomeClass.STOPPED, f"It ended as {end.outcome} and not as stopped.")
 
 
+def steer(bench: Bench) -> None:
+    """Its running turn takes a further message and confirms it, its model hears it in that turn, and its notes name it."""
+    more, answers = UserText(str(uuid.uuid4()), "And this too."), list[Steered]()
+    with bench.run() as run:
+
+        def judge(_: ToolCall) -> Verdict:
+            answers.append(cast(Steerable, run).steer(more))
+            return Verdict(True)
+
+        run.prepare()
+        run.release((UserText(str(uuid.uuid4()), model.TOOL),), judge=judge)
+        _went_well(list(_followed(run)))
+    need(answers == [Steered.TAKEN], "It did not confirm a message for its running turn.")
+    need(more.text in str(bench.model.heard[-1]), "It confirmed a message that its model was not told of.")
+    notes = cast(Remembering, bench.provider).has_heard(bench.prompt.home, bench.prompt.session_id, more.uuid)
+    need(notes, "What it writes down does not name the message, so a lost answer could not be looked up.")
+
+
 def resume(bench: Bench) -> None:
     """A new process of the session knows what was said."""
     _went_well(bench.turn("My name is Eva."))
@@ -234,6 +254,7 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "deny": deny,
     "ask": ask,
     "interrupt": interrupt,
+    "steer": steer,
     "resume": resume,
     "usage": usage,
     "characters": characters,
@@ -259,7 +280,12 @@ class Result:
 
 def applicable(can: Capabilities) -> list[str]:
     """Return the cases that a provider which declares these capabilities has to keep."""
-    beyond = {"resume": can.resumes_sessions, "interrupt": can.interrupts, "error: context": can.tells_context_full}
+    beyond = {
+        "resume": can.resumes_sessions,
+        "interrupt": can.interrupts,
+        "steer": can.steers,
+        "error: context": can.tells_context_full,
+    }
     return [name for name in CASES if beyond.get(name, True)]
 
 
