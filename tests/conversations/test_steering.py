@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +28,7 @@ from governance.states import KillMode, KillScope
 from identities.models import ChatAccount
 from tests.conversations import scenes
 from tests.conversations.scenes import WORKER, end, operator, running, say, turn_of
+from tests.conversations.test_lanes import somebody_waits_for_a_lock
 from tests.identities.races import race
 
 
@@ -429,6 +432,8 @@ def noticed(call: Callable[[], object], troubles: list[Exception]) -> Callable[[
             call()
         except Exception as trouble:
             troubles.append(trouble)
+        finally:
+            connection.close()
 
     return noticing
 
@@ -463,3 +468,21 @@ def test_a_hand_over_a_stop_another_message_and_the_end_at_once_lose_and_double_
     stopped = set(InboundMessage.objects.filter(turn__state="stopped").values_list("text", flat=True))
     stopped -= set(given)  # what was handed over while its turn was stopped
     assert sorted(given) == sorted({"Message 0", "Message 1", "Message 2", "Message 3"} - stopped)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_stops_everything_waits_for_the_worker_without_holding_what_it_needs(eva) -> None:
+    execution = talk()
+    say("And this")
+    troubles: list[Exception] = []
+    stopping = threading.Thread(target=noticed(lambda: say("/stop"), troubles))
+    with transaction.atomic():
+        Execution.objects.select_for_update(no_key=True).get(pk=execution.pk)
+        stopping.start()
+        deadline = time.monotonic() + 20
+        while not somebody_waits_for_a_lock():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert Offer.objects.select_for_update(nowait=True).get().state == "offered"
+    stopping.join(20)
+    assert (troubles, Offer.objects.get().state) == ([], "returned")
