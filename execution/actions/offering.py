@@ -105,7 +105,7 @@ def decide_offers(execution: Execution, *, gone: bool, by: Actor) -> None:
         if heard:
             _decide(row, execution, OfferState.TAKEN, event=events.OFFER_TAKEN, by=by)
             continue
-        unproven = row.state == OfferState.HANDED and execution.state == ExecutionState.LOST and not gone
+        unproven = row.state == OfferState.HANDED and execution.state != ExecutionState.SUCCEEDED and not gone
         _return(row, execution, ended=True, doubtful=heard is None or unproven, by=by)
 
 
