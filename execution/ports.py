@@ -333,6 +333,13 @@ class Run(Protocol):
         """Return whether the process, once started, could still take a prompt. Cheap."""
         ...
 
+    def struck(self) -> str:
+        """Return which of its processes was ended by a signal that nobody here sent, as words after "because"; empty when none was.
+
+        Only after `kill` has proven that all of it is gone. What ended by itself, however badly, was not struck.
+        """
+        ...
+
     def again(self) -> Run | None:
         """Return the next run of this session in the same process, which waits at the gate already; None when it cannot stay.
 

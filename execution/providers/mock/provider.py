@@ -119,5 +119,9 @@ class MockRun:
         """It has no process that could go away."""
         return not self._stopping.is_set()
 
+    def struck(self) -> str:
+        """It has no process that a signal could end."""
+        return ""
+
     def again(self) -> None:
         """There is no process that could stay."""
