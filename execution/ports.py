@@ -39,6 +39,8 @@ class Capabilities:
     adopts: bool = False  # another worker can go on with a turn whose worker went away
     keeps_its_process: bool = True  # for the next turn of its session; see `Run.again`
     tells_context_full: bool = True
+    tells_refusals: bool = True  # to the model, in the words of the judge
+    tells_reset: bool = True  # when a limit is used up: the moment at which it starts anew
     counts_late: bool = False  # what a turn used is told at its end, if at all: one that told nothing may have spent
 
     def model_for(self, wanted: str) -> str:

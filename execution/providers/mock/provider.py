@@ -26,7 +26,7 @@ from execution.states import OutcomeClass
 class MockProvider:
     """Ships with the product: what a person without credentials talks to."""
 
-    capabilities = Capabilities(name="mock", model=script.MODEL, spawns_process=False)
+    capabilities = Capabilities(name="mock", model=script.MODEL, spawns_process=False, tells_reset=False)
 
     def check(self) -> str:
         """It can always be used."""
