@@ -59,7 +59,7 @@ def tool(bench: Bench) -> None:
 
 def ask(bench: Bench) -> None:
     """It waits for an answer that takes its time, as a person's does."""
-    _runs_what_it_asked(bench, pause=3.0)
+    _runs_what_it_asked(bench, pause=2.0)
 
 
 def _runs_what_it_asked(bench: Bench, *, pause: float) -> None:
