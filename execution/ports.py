@@ -9,7 +9,7 @@ import datetime as dt
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -347,18 +347,6 @@ class Run(Protocol):
 
         Only after Finished. Who takes it closes it, and closes this one no more.
         """
-        ...
-
-
-class TranscriptStore(Protocol):
-    """A copy of transcripts outside of the machine, from which any host can resume a session. Setting FLEET_TRANSCRIPT_STORE."""
-
-    def append(self, *, project: str, session_id: str, path: str, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Add lines, in this order; one with a uuid that is known already is left out. Any thread."""
-        ...
-
-    def load(self, session_id: str, project: str | None = None) -> Mapping[str, Sequence[str]]:
-        """Return path → lines as JSON, the empty path being the session itself; nothing when there is no copy."""
         ...
 
 
