@@ -9,7 +9,7 @@ import datetime as dt
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +39,8 @@ class Capabilities:
     adopts: bool = False  # another worker can go on with a turn whose worker went away
     keeps_its_process: bool = True  # for the next turn of its session; see `Run.again`
     tells_context_full: bool = True
+    tells_refusals: bool = True  # to the model, in the words of the judge
+    tells_reset: bool = True  # when a limit is used up: the moment at which it starts anew
     counts_late: bool = False  # what a turn used is told at its end, if at all: one that told nothing may have spent
 
     def model_for(self, wanted: str) -> str:
@@ -333,23 +335,18 @@ class Run(Protocol):
         """Return whether the process, once started, could still take a prompt. Cheap."""
         ...
 
+    def struck(self) -> str:
+        """Return which of its processes was ended by a signal that nobody here sent, as words after "because"; empty when none was.
+
+        Only after `kill` has proven that all of it is gone. What ended by itself, however badly, was not struck.
+        """
+        ...
+
     def again(self) -> Run | None:
         """Return the next run of this session in the same process, which waits at the gate already; None when it cannot stay.
 
         Only after Finished. Who takes it closes it, and closes this one no more.
         """
-        ...
-
-
-class TranscriptStore(Protocol):
-    """A copy of transcripts outside of the machine, from which any host can resume a session. Setting FLEET_TRANSCRIPT_STORE."""
-
-    def append(self, *, project: str, session_id: str, path: str, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Add lines, in this order; one with a uuid that is known already is left out. Any thread."""
-        ...
-
-    def load(self, session_id: str, project: str | None = None) -> Mapping[str, Sequence[str]]:
-        """Return path → lines as JSON, the empty path being the session itself; nothing when there is no copy."""
         ...
 
 

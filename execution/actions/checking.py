@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from django.db import transaction
 
 from execution import events
-from execution.conformance.cases import Result
+from execution.conformance.running import Result
 from execution.models import ProviderCheck
 from fleet.kernel import journal
 from fleet.kernel.actors import Actor

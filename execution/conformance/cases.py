@@ -1,31 +1,27 @@
-"""The cases of a check: what a CLI has to do for its provider to be trusted. Each runs real processes in a home of its own."""
+"""The cases of a check: what a CLI has to do for its provider to be trusted. Each runs real processes in a home of its own.
+
+The contract suite of the tests runs the same cases, and has only what needs more than a check may do on an operator's machine.
+"""
 
 from __future__ import annotations
 
-import tempfile
+import datetime as dt
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from execution.conformance import model
-from execution.conformance.model import CheckModel
+from execution.conformance.bench import Bench, end_of, followed, hand_over, need, only, went_well
 from execution.ports import (
     Capabilities,
-    ExecutionProvider,
-    Finished,
-    Judge,
-    NotPrepared,
-    Prompt,
+    Notice,
     ProviderEvent,
-    Run,
     Started,
     TextDelta,
     ToolCall,
     ToolFinished,
+    ToolStarted,
     Usage,
     UsageReported,
     UserText,
@@ -36,85 +32,10 @@ from execution.shim import processes
 from execution.states import OutcomeClass
 
 HOSTILE = "/help @/etc/passwd !ls #remember --resume=x"
-TURN_SECONDS = 90.0
+STRANGE = "rtl \u202e and \x07"
 _REASON = "Not on a Sunday."
-
-
-class Unkept(Exception):
-    """The CLI did something else; the text is a sentence."""
-
-
-def allow(_: ToolCall) -> Verdict:
-    """Let every call run."""
-    return Verdict(True)
-
-
-@dataclass
-class Seen:
-    """What the CLI said of itself."""
-
-    version: str = ""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where one case runs: a provider, the model it talks to, and the prompt of a session nobody else has."""
-
-    provider: ExecutionProvider
-    model: CheckModel
-    prompt: Prompt
-    seen: Seen
-
-    @contextmanager
-    def run(self, **changes: int) -> Iterator[Run]:
-        """Open a run, and see that nothing of it is left."""
-        run = self.provider.open(replace(self.prompt, **changes))  # type: ignore[arg-type]
-        try:
-            yield run
-        finally:
-            run.close()
-            need(run.kill(), "Something of it was still alive after its end.")
-
-    def turn(self, said: str, *, judge: Judge = allow, **changes: int) -> list[ProviderEvent]:
-        """Run one whole turn."""
-        with self.run(**changes) as run:
-            run.prepare()
-            run.release((UserText(str(uuid.uuid4()), said),), judge=judge)
-            return list(_followed(run))
-
-
-def _followed(run: Run, *, when_waiting: Callable[[], object] | None = None) -> Iterator[ProviderEvent]:
-    until = time.monotonic() + TURN_SECONDS
-    for event in run.events(timeout=0.5):
-        if event is not None:
-            yield event
-        elif when_waiting is not None:
-            when_waiting()
-        need(time.monotonic() < until, f"It had not ended after {TURN_SECONDS:.0f} seconds.")
-
-
-def need(kept: object, sentence: str) -> None:
-    """Raise Unkept unless `kept`."""
-    if not kept:
-        raise Unkept(sentence)
-
-
-def _end(events: Sequence[ProviderEvent]) -> Finished:
-    last = events[-1] if events else None
-    if not isinstance(last, Finished):
-        raise Unkept("Its events ended without an end.")
-    return last
-
-
-def _went_well(events: Sequence[ProviderEvent]) -> Finished:
-    end = _end(events)
-    need(end.outcome == OutcomeClass.OK, f"The turn ended as {end.outcome}: {end.sentence}")
-    return end
-
-
-def _used(events: Sequence[ProviderEvent]) -> list[Usage]:
-    last = {event.usage.message_id: event.usage for event in events if isinstance(event, UsageReported)}
-    return list(last.values())
+_PUT_OFF = "This is put off until a person has decided it; do not try it again before."
+Case = Callable[[Bench], None]
 
 
 def init(bench: Bench) -> None:
@@ -128,12 +49,11 @@ def init(bench: Bench) -> None:
 def text(bench: Bench) -> None:
     """It answers, in pieces that make up the answer."""
     events = bench.turn("Good morning.")
-    end = _went_well(events)
-    started = [event for event in events if isinstance(event, Started)]
+    end, started = went_well(events), only(events, Started)
     need(started, "It did not tell its session.")
     bench.seen.version = started[0].version
-    pieces = "".join(event.text for event in events if isinstance(event, TextDelta))
-    need("You said: Good morning." in end.text and pieces == end.text, "Its pieces are not the answer.")
+    pieces = "".join(event.text for event in only(events, TextDelta))
+    need("Good morning." in end.text and pieces == end.text, "Its pieces are not the answer.")
 
 
 def tool(bench: Bench) -> None:
@@ -143,39 +63,72 @@ def tool(bench: Bench) -> None:
 
 def ask(bench: Bench) -> None:
     """It waits for an answer that takes its time, as a person's does."""
-    _runs_what_it_asked(bench, pause=3.0)
+    _runs_what_it_asked(bench, pause=2.0)
 
 
 def _runs_what_it_asked(bench: Bench, *, pause: float) -> None:
-    asked: list[str] = []
+    asked: list[tuple[str, str]] = []
 
     def judge(call: ToolCall) -> Verdict:
-        asked.append(call.target)
+        asked.append((call.tool, call.target))
         time.sleep(pause)
         return Verdict(True)
 
-    events = bench.turn(model.TOOL, judge=judge)
-    _went_well(events)
-    done = [event for event in events if isinstance(event, ToolFinished)]
-    need(asked == [model.COMMAND], f"It asked for {asked or 'nothing'} and not for the one command.")
-    need(len(done) == 1 and done[0].ok and "checked" in done[0].summary, "The command's result did not come.")
+    events = bench.turn(bench.words.tool, judge=judge)
+    went_well(events)
+    begun, done = only(events, ToolStarted), only(events, ToolFinished)
+    need(asked == [("Bash", bench.words.command)], f"It asked for {asked or 'nothing'} and not for the one command.")
+    need([(one.tool, one.target) for one in begun] == asked, "It did not tell which command it ran.")
+    need(len(done) == 1 and done[0].ok and bench.words.output in done[0].summary, "The command's result did not come.")
+    need(done[0].call_id == begun[0].call_id, "The command's result has another name than its beginning.")
 
 
 def deny(bench: Bench) -> None:
     """It does not run what was refused, and goes on."""
-    events = bench.turn(model.TOOL, judge=lambda _: Verdict(False, _REASON))
-    _went_well(events)
-    done = [event for event in events if isinstance(event, ToolFinished)]
+    _is_refused(bench, bench.words.tool, reason=_REASON)
+
+
+def defer(bench: Bench) -> None:
+    """A call that is put off does not run and its turn ends well; once approved, the session runs exactly that call, once."""
+    (put_off,) = _is_refused(bench, model.ONCE, reason=_PUT_OFF)
+    runs = bench.workspace / model.RUNS
+    need(not runs.exists(), "It ran what was put off.")
+    asked: list[ToolCall] = []
+
+    def judge(call: ToolCall) -> Verdict:
+        asked.append(call)
+        return Verdict(call.digest == put_off.digest and len(asked) == 1, "Only the one call is approved.")
+
+    went_well(bench.turn(f"A person has approved it. {model.ONCE}", judge=judge, session_turns=1))
+    told = _PUT_OFF in str(bench.model.heard[-1]) or not bench.provider.capabilities.tells_refusals
+    need(told, "The session does not know any more that the call was put off.")
+    need([call.digest for call in asked] == [put_off.digest], "It asked for something else than what was approved.")
+    need(runs.exists() and len(runs.read_text().splitlines()) == 1, "The approved call did not run exactly once.")
+
+
+def _is_refused(bench: Bench, said: str, *, reason: str) -> list[ToolCall]:
+    """See that a refused call does not run, and that the model is told why; return what was asked for."""
+    asked: list[ToolCall] = []
+
+    def judge(call: ToolCall) -> Verdict:
+        asked.append(call)
+        return Verdict(False, reason)
+
+    events = bench.turn(said, judge=judge)
+    went_well(events)
+    done = only(events, ToolFinished)
     need(len(done) == 1 and not done[0].ok, "It ran what was refused.")
-    need(_REASON in done[0].summary, "It does not tell the reason of the refusal.")
+    need(len(asked) == 1, f"It asked {len(asked)} times for one call.")
+    need(reason in done[0].summary, "It does not tell the reason of the refusal.")
+    return asked
 
 
 def interrupt(bench: Bench) -> None:
     """It stops in the middle of an answer when it is asked to."""
     with bench.run() as run:
         run.prepare()
-        run.release((UserText(str(uuid.uuid4()), model.WAIT),), judge=allow)
-        end = _end(list(_followed(run, when_waiting=run.interrupt)))
+        hand_over(run, bench.words.wait)
+        end = end_of(list(followed(run, when_waiting=run.interrupt)))
     need(end.outcome == OutcomeClass.STOPPED, f"It ended as {end.outcome} and not as stopped.")
 
 
@@ -189,8 +142,8 @@ def steer(bench: Bench) -> None:
             return Verdict(True)
 
         run.prepare()
-        run.release((UserText(str(uuid.uuid4()), model.TOOL),), judge=judge)
-        _went_well(list(_followed(run)))
+        hand_over(run, bench.words.tool, judge=judge)
+        went_well(list(followed(run)))
     need(answers == [Steered.TAKEN], "It did not confirm a message for its running turn.")
     need(more.text in str(bench.model.heard[-1]), "It confirmed a message that its model was not told of.")
     notes = cast(Remembering, bench.provider).has_heard(bench.prompt.home, bench.prompt.session_id, more.uuid)
@@ -199,9 +152,11 @@ def steer(bench: Bench) -> None:
 
 def resume(bench: Bench) -> None:
     """A new process of the session knows what was said."""
-    _went_well(bench.turn("My name is Eva."))
-    _went_well(bench.turn("Who am I?", session_turns=1))
+    first = went_well(bench.turn("My name is Eva."))
+    events = bench.turn("Who am I?", session_turns=1)
+    need(went_well(events).session_id == first.session_id, "The second turn was of another session.")
     need("My name is Eva." in str(bench.model.heard[-1]), "The second turn did not know of the first.")
+    need(not only(events, Notice), "It told of a session that was lost, and none was.")
 
 
 def usage(bench: Bench) -> None:
@@ -220,39 +175,60 @@ def usage(bench: Bench) -> None:
     need(len({one.message_id for one in used}) == len(used), "Two messages have the same name.")
 
 
+def _used(events: Sequence[ProviderEvent]) -> list[Usage]:
+    return list({event.usage.message_id: event.usage for event in only(events, UsageReported)}.values())
+
+
 def characters(bench: Bench) -> None:
     """Chat text is taken word for word: no command, no file."""
-    end = _went_well(bench.turn(HOSTILE))
+    end = went_well(bench.turn(f"{HOSTILE}\n{STRANGE}"))
     need(HOSTILE in end.text, "The model was told something else than what was said.")
     need("root:" not in str(bench.model.heard), "It read a file that a message named.")
 
 
 def tree_kill(bench: Bench) -> None:
-    """Killed in the middle of an answer, nothing of it is left."""
+    """Killed in the middle of an answer, nothing of it is left, and nothing more is told."""
     with bench.run() as run:
         facts = run.prepare()
-        run.release((UserText(str(uuid.uuid4()), model.WAIT),), judge=allow)
-        next(event for event in _followed(run) if isinstance(event, TextDelta))
+        hand_over(run, bench.words.wait)
+        events = followed(run)
+        next(event for event in events if isinstance(event, TextDelta))
         need(run.kill(), "It could not be proven that it is gone.")
         need(facts and not processes.is_alive(facts.pid, facts.started_at), "Its process is still there.")
+        for _ in events:
+            pass  # until they end
 
 
-def _failing(kind: str, outcome: OutcomeClass) -> Callable[[Bench], None]:
+def window(bench: Bench) -> None:
+    """A used-up limit is told with the moment at which it starts anew, so that nothing is tried before."""
+    end = _failed(bench, "window", OutcomeClass.LIMIT)
+    named = dt.datetime.fromtimestamp(bench.model.window_ends, dt.UTC)
+    need(end == named, f"The limit starts anew at {named}, and {end or 'no moment'} was told.")
+
+
+def _failing(kind: str, *outcomes: OutcomeClass) -> Case:
     def case(bench: Bench) -> None:
-        end = _end(bench.turn(f"{model.FAIL}{kind}"))
-        need(end.outcome == outcome, f"It ended as {end.outcome} and not as {outcome}: {end.sentence}")
-        need(end.sentence.endswith("."), "It ended without a sentence.")
+        _failed(bench, kind, *outcomes)
 
-    case.__doc__ = f"A failure of the API is told as {outcome.value}."
+    case.__doc__ = f"A failure of the API is told as {' or '.join(outcomes)}."
     return case
 
 
-CASES: dict[str, Callable[[Bench], None]] = {
+def _failed(bench: Bench, kind: str, *outcomes: OutcomeClass) -> dt.datetime | None:
+    """See that this failure is told as one of these; return when to try again, if that was told."""
+    end = end_of(bench.turn(bench.words.failure(kind)))
+    need(end.outcome in outcomes, f"It ended as {end.outcome} and not as {' or '.join(outcomes)}: {end.sentence}")
+    need(end.sentence.endswith("."), "It ended without a sentence.")
+    return end.retry_at
+
+
+CASES: dict[str, Case] = {
     "init": init,
     "text": text,
     "tool": tool,
     "deny": deny,
     "ask": ask,
+    "defer": defer,
     "interrupt": interrupt,
     "steer": steer,
     "resume": resume,
@@ -261,66 +237,24 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "tree kill": tree_kill,
     "error: key": _failing("auth", OutcomeClass.AUTH),
     "error: limit": _failing("rate", OutcomeClass.LIMIT),
+    "error: window": window,
     "error: overload": _failing("overload", OutcomeClass.OVERLOAD),
     "error: fault": _failing("fault", OutcomeClass.OVERLOAD),
     "error: context": _failing("context", OutcomeClass.CONTEXT_FULL),
     "error: billing": _failing("billing", OutcomeClass.LIMIT),
+    "error: cut": _failing("cut", OutcomeClass.ERROR, OutcomeClass.OVERLOAD),
+    "error: json": _failing("json", OutcomeClass.ERROR, OutcomeClass.OVERLOAD),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How one case ended. `sentence` says what was not kept; empty when all was."""
-
-    case: str
-    kept: bool
-    sentence: str
-    seconds: float
 
 
 def applicable(can: Capabilities) -> list[str]:
     """Return the cases that a provider which declares these capabilities has to keep."""
     beyond = {
         "resume": can.resumes_sessions,
+        "defer": can.resumes_sessions,
         "interrupt": can.interrupts,
         "steer": can.steers,
         "error: context": can.tells_context_full,
+        "error: window": can.tells_reset,
     }
     return [name for name in CASES if beyond.get(name, True)]
-
-
-def results(
-    provider: ExecutionProvider, model: CheckModel, names: Sequence[str] = (), *, seen: Seen | None = None
-) -> Iterator[Result]:
-    """Run the cases one after the other and yield how each ended; `seen` is told what the CLI says of itself."""
-    told = seen or Seen()
-    for name in names or applicable(provider.capabilities):
-        with tempfile.TemporaryDirectory(prefix="fleet-check-", ignore_cleanup_errors=True) as place:
-            model.heard.clear()
-            yield _result(name, Bench(provider, model, _prompt(provider, Path(place)), told))
-
-
-def _prompt(provider: ExecutionProvider, place: Path) -> Prompt:
-    (place / "workspace").mkdir()
-    return Prompt(
-        system_prompt="You are being checked.",
-        model=provider.capabilities.model_for("claude-haiku-4-5"),
-        workspace=place / "workspace",
-        home=place / "home",
-        session_id=str(uuid.uuid4()),
-        session_turns=0,
-        tools=("Bash",),
-    )
-
-
-def _result(name: str, bench: Bench) -> Result:
-    began, sentence = time.monotonic(), ""
-    try:
-        CASES[name](bench)
-    except Unkept as unkept:
-        sentence = str(unkept)
-    except NotPrepared as refused:
-        sentence = refused.finished.sentence
-    except Exception as error:
-        sentence = f"The check itself broke: {type(error).__name__}: {error}."
-    return Result(name, not sentence, sentence, time.monotonic() - began)

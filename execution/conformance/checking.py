@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
-from execution.conformance import cases
-from execution.conformance.cases import Result
+from execution.conformance.bench import Seen
 from execution.conformance.model import CheckModel
+from execution.conformance.running import Course, Result
 from execution.providers import registry
 
 _FAKE = "sk-ant-this-is-no-key-it-is-a-check"
@@ -29,18 +32,44 @@ def check(name: str, *, told: Callable[[Result], None], only: Sequence[str] = ()
     `told` hears each result as it comes.
     """
     found: list[Result] = []
-    with CheckModel() as model, _settings(_ours(name, model.url)):
+    with CheckModel() as model, surroundings(name, model):
         provider = registry.make(name)
         if missing := provider.check() or _not_checkable(name):
             found.append(Result("init", False, missing, 0.0))
             told(found[0])
             return provider.version(), found
         provider.warm_up()
-        seen = cases.Seen()
-        for result in cases.results(provider, model, only, seen=seen):
+        seen = Seen()
+        for result in Course(provider, model, seen, login=login).results(only):
             found.append(result)
             told(result)
     return seen.version or provider.version(), found
+
+
+@contextmanager
+def surroundings(name: str, model: CheckModel) -> Iterator[None]:
+    """Let the settings of a check hold in this process; a check runs in a command of its own."""
+    with _settings(_ours(name, model.url)):
+        yield
+
+
+@contextmanager
+def login(case: str, place: Path) -> Iterator[None]:
+    """Let a case have the login it needs: the one of a used-up limit a subscription of nobody, since for Claude only those have one."""
+    if case != "error: window":
+        yield
+        return
+    directory = place / "login"
+    directory.mkdir()
+    (directory / ".credentials.json").write_text(json.dumps(_nobodys_login()))
+    with _settings({"ANTHROPIC_API_KEY": "", "FLEET_CLAUDE_LOGIN_DIR": str(directory)}):
+        yield
+
+
+def _nobodys_login() -> dict[str, Any]:
+    tomorrow = int((time.time() + 86400) * 1000)
+    tokens = {"accessToken": "sk-ant-oat01-of-nobody", "refreshToken": "sk-ant-ort01-of-nobody", "expiresAt": tomorrow}
+    return {"claudeAiOauth": {**tokens, "scopes": ["user:inference", "user:profile"], "subscriptionType": "max"}}
 
 
 def _not_checkable(name: str) -> str:
@@ -70,7 +99,6 @@ def _ours(name: str, url: str) -> dict[str, Any]:
 
 @contextmanager
 def _settings(ours: Mapping[str, Any]) -> Iterator[None]:
-    """Let these settings hold in this process; a check runs in a command of its own."""
     before = {name: getattr(settings, name) for name in ours}
     try:
         for name, value in ours.items():

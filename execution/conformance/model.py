@@ -1,7 +1,7 @@
 """A model API on loopback that behaves as the last thing said to it asks: enough of the Messages and the Responses API for a check.
 
 It ships with the product, so that an operator can check a new CLI without the tests. What it is asked for: `check:tool`,
-`check:wait`, `check:fail=<kind>`; anything else is repeated.
+`check:once`, `check:wait`, `check:fail=<kind>`; anything else is repeated.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-TOOL, WAIT, FAIL = "check:tool", "check:wait", "check:fail="
+TOOL, ONCE, WAIT, FAIL = "check:tool", "check:once", "check:wait", "check:fail="
 COMMAND = "echo checked"
+RUNS = "runs"  # the file in which a command that may run once leaves a line each time
+_COMMANDS = {TOOL: COMMAND, ONCE: f"echo ran >>{RUNS}"}
+_WINDOW_SECONDS = 3600
+_CUT = "check:cut"  # in an event: after how many characters it breaks off
 INPUT, OUTPUT, CACHED = 100, 20, 30  # tokens of every answer; the cached ones are not among the input
 _LONGEST_WAIT = 120.0
 _REMINDERS = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
@@ -38,6 +43,13 @@ _ERRORS: dict[str, tuple[tuple[int, dict[str, str]], tuple[int, dict[str, str]]]
         (500, {"type": "api_error", "message": "Internal server error"}),
         (500, {"type": "server_error", "message": "The server had an error."}),
     ),
+    "window": (
+        (429, {"type": "rate_limit_error", "message": "This request would exceed your limit."}),
+        (
+            429,
+            {"type": "usage_limit_reached", "code": "usage_limit_reached", "message": "You have reached your limit."},
+        ),
+    ),
     "context": (
         (400, {"type": "invalid_request_error", "message": _TOO_LONG}),
         (400, {"type": "invalid_request_error", "code": "context_length_exceeded", "message": "Too long."}),
@@ -52,12 +64,13 @@ _ERRORS: dict[str, tuple[tuple[int, dict[str, str]], tuple[int, dict[str, str]]]
 class CheckModel:
     """Serves on a free port of 127.0.0.1 while it is entered. `heard` are the requests for an answer so far, as JSON.
 
-    `keys` are the credentials that came with them.
+    `keys` are the credentials that came with them; `window_ends` is the moment at which a used-up limit starts anew (Unix time).
     """
 
     def __init__(self) -> None:
         self.heard: list[dict[str, Any]] = []
         self.keys: set[str] = set()
+        self.window_ends = int(time.time()) + _WINDOW_SECONDS
         self.closing = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.model = self
@@ -116,14 +129,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, asked: dict[str, Any], *, openai: bool) -> None:
         said, results = _last_said(asked), _has_results(asked)
-        if FAIL in said and not results:
-            kind = said.split(FAIL, 1)[1].split()[0]
+        kind = said.split(FAIL, 1)[1].split()[0] if FAIL in said and not results else ""
+        if kind in _ERRORS:
             status, error = _ERRORS[kind][openai]
-            self._json(status, {"type": "error", "error": error})
+            self._json(status, {"type": "error", "error": error}, self._limits() if kind == "window" else {})
             return
         number = next(self.server.model.numbers)
         events = _responses if openai else _messages
-        self._stream(events(asked, said, results=results, number=number))
+        self._stream(_broken(events(asked, said, results=results, number=number), kind))
+
+    def _limits(self) -> dict[str, str]:
+        """Return the headers by which a vendor tells a used-up limit, in the words of both."""
+        moment = str(self.server.model.window_ends)
+        return {
+            "anthropic-ratelimit-unified-status": "rejected",
+            "anthropic-ratelimit-unified-reset": moment,
+            "anthropic-ratelimit-unified-representative-claim": "five_hour",
+            "x-codex-primary-used-percent": "100",
+            "x-codex-primary-window-minutes": "300",
+            "x-codex-primary-reset-at": moment,
+        }
 
     def _stream(self, events: Iterator[dict[str, Any]]) -> None:
         self.send_response(200)
@@ -135,15 +160,18 @@ class _Handler(BaseHTTPRequestHandler):
                 if event["type"] == WAIT:
                     self.server.model.closing.wait(_LONGEST_WAIT)
                     break
-                self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+                data = json.dumps(event)[: event.get(_CUT)]
+                self.wfile.write(f"event: {event['type']}\ndata: {data}\n\n".encode())
                 self.wfile.flush()
         except OSError:
             pass  # the CLI was interrupted, as it should be
         self.close_connection = True
 
-    def _json(self, status: int, body: dict[str, Any]) -> None:
+    def _json(self, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -177,6 +205,21 @@ def _has_results(asked: dict[str, Any]) -> bool:
 # --- What is answered ----------------------------------------------------------------------------------------------------
 
 
+def _broken(events: Iterator[dict[str, Any]], kind: str) -> Iterator[dict[str, Any]]:
+    """Yield the events of an answer, or what a broken one of them brings: a connection that is cut, or JSON that is."""
+    for number, event in enumerate(events):
+        if kind and number == 1:
+            if kind == "json":
+                yield event | {_CUT: 20}
+            return
+        yield event
+
+
+def _command_for(said: str) -> str:
+    """Return the command the model is to ask for; empty for none."""
+    return next((command for word, command in _COMMANDS.items() if word in said), "")
+
+
 def _text_for(said: str, results: bool) -> str:
     return "It ran." if results else f"You said: {said}"
 
@@ -192,10 +235,10 @@ def _messages(asked: dict[str, Any], said: str, *, results: bool, number: int) -
         "model": asked.get("model"),
     }
     yield {"type": "message_start", "message": {**message, "stop_reason": None, "usage": {**used, "output_tokens": 1}}}
-    calls = TOOL in said and not results
-    if calls:
+    command = "" if results else _command_for(said)
+    if command:
         block = {"type": "tool_use", "id": f"toolu_{number}", "name": "Bash", "input": {}}
-        delta = {"type": "input_json_delta", "partial_json": json.dumps({"command": COMMAND})}
+        delta = {"type": "input_json_delta", "partial_json": json.dumps({"command": command})}
     else:
         block = {"type": "text", "text": ""}
         delta = {"type": "text_delta", "text": _text_for(said, results)}
@@ -204,7 +247,7 @@ def _messages(asked: dict[str, Any], said: str, *, results: bool, number: int) -
     if WAIT in said:
         yield {"type": WAIT}
     yield {"type": "content_block_stop", "index": 0}
-    stop = "tool_use" if calls else "end_turn"
+    stop = "tool_use" if command else "end_turn"
     yield {"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": None}, "usage": used}
     yield {"type": "message_stop"}
 
@@ -212,8 +255,9 @@ def _messages(asked: dict[str, Any], said: str, *, results: bool, number: int) -
 def _responses(asked: dict[str, Any], said: str, *, results: bool, number: int) -> Iterator[dict[str, Any]]:
     response = {"id": f"resp_{number}", "object": "response", "model": asked.get("model"), "status": "in_progress"}
     yield {"type": "response.created", "response": {**response, "output": []}}
-    if TOOL in said and not results:
-        arguments = json.dumps({"cmd": COMMAND})
+    command = "" if results else _command_for(said)
+    if command:
+        arguments = json.dumps({"cmd": command})
         item = {"type": "function_call", "id": f"fc_{number}", "call_id": f"call_{number}", "name": "exec_command"}
         item |= {"arguments": arguments, "status": "completed"}
     else:

@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 from django.db import DatabaseError, InterfaceError
 
-from budgets.states import PriceBasis
 from execution import actions, ports, queries
 from execution.actions import Ending
 from execution.actions.recording import Line
@@ -20,6 +19,7 @@ from execution.engine import endings, workspace
 from execution.engine.gatekeeper import Gatekeeper
 from execution.engine.halts import GRACE_SECONDS, Halt, Limits
 from execution.engine.memory import Memory
+from execution.engine.metering import Meter
 from execution.engine.standby import Ready, Standby, bring_to_the_gate
 from execution.engine.steering import Steering
 from execution.engine.transcript import COALESCE_SECONDS, Transcript, clean
@@ -29,7 +29,7 @@ from execution.providers import registry
 from execution.states import EventKind, ExecutionState, OutcomeClass
 from fleet.kernel import clock, database
 from fleet.kernel.actors import Actor
-from fleet.kernel.exceptions import Fenced, Refused
+from fleet.kernel.exceptions import Fenced
 
 log = structlog.get_logger(__name__)
 SURVIVE_SECONDS = 20.0  # as long as a worker without a database may believe that it still owns anything
@@ -61,8 +61,8 @@ class Attempt:
         self.is_closing = False
         self._ended_at = 0.0
         self._sequence = 1
-        self._cost: dict[str, Any] = {}
-        self._transcript = Transcript(write=self._write, meter=self._meter)
+        self._meter = Meter(execution, self._provider)
+        self._transcript = Transcript(write=self._write, meter=self._post)
         self.steering = Steering(execution, by=by, note=self._transcript.aside)
 
     # --- What others may ask of it -----------------------------------------------------------------------------------
@@ -127,22 +127,10 @@ class Attempt:
         """Return how the provider ended; every failure is turned into an end with a sentence."""
         try:
             return self._follow(self.steering.begin(self._begin()))
-        except NotPrepared as failure:
-            return failure.finished
-        except Refused as refusal:
-            outcome = OutcomeClass.GOVERNANCE if refusal.code == "killed" else OutcomeClass.STOPPED
-            return Finished(outcome, sentence=refusal.sentence)
         except (Fenced, endings.Left):
             raise
-        except (DatabaseError, InterfaceError):
-            log.exception("execution.database_away", execution=self.execution.pk)
-            return Finished(OutcomeClass.ERROR, sentence=endings.AWAY)
-        except OSError as error:
-            log.exception("execution.machine_refuses", execution=self.execution.pk)
-            return Finished(OutcomeClass.ERROR, sentence=endings.refusal_of_the_machine(error))
-        except Exception:
-            log.exception("execution.fault", execution=self.execution.pk)
-            return Finished(OutcomeClass.ERROR, sentence=endings.FAULT)
+        except Exception as failure:
+            return endings.following(failure, execution_id=self.execution.pk)
         finally:
             self.steering.end()
 
@@ -153,7 +141,7 @@ class Attempt:
         prompt = workspace.prompt_for(self.execution)
         self._gate = gate = self._at_the_gate(prompt)
         run, process = gate.run, gate.process.result()
-        self._check_not_halted()
+        self._check_at_the_gate(run)
         texts = self._survive(partial(self._release, gate, process))
         self._bound(prompt, process)
         self._released = True
@@ -196,6 +184,13 @@ class Attempt:
             halt = self._halt
         if halt:
             raise NotPrepared(Finished(halt.outcome, sentence=halt.sentence))
+
+    def _check_at_the_gate(self, run: Run) -> None:
+        """Raise NotPrepared when somebody ended this before it began, or its process ended by itself: so far nothing is spent."""
+        there = run.is_there()
+        self._check_not_halted()
+        if not there:
+            raise NotPrepared(endings.GONE_AT_THE_GATE)
 
     def _release(self, gate: Ready, process: ProcessFacts | None) -> tuple[ports.UserText, ...]:
         return actions.release(
@@ -272,13 +267,10 @@ class Attempt:
         )
         self._sequence = self._survive(write)
 
-    def _meter(self, usages: list[Usage]) -> None:
-        metered = self._survive(
-            partial(actions.meter, execution=self.execution, usages=usages, billing=self._provider.billing())
-        )
+    def _post(self, usages: list[Usage]) -> None:
+        metered = self._survive(partial(self._meter.post, usages))
         if metered is None:
             return
-        self._cost = {"cost_nano_usd": metered.total_nano_usd, "cost_basis": metered.basis}
         self._transcript.aside(EventKind.USAGE, **self._transcript.tokens(), cost_nano_usd=metered.total_nano_usd)
         if metered.exhausted:
             self.halt(endings.BUDGET_USED_UP)
@@ -286,10 +278,8 @@ class Attempt:
     # --- Its end -----------------------------------------------------------------------------------------------------
 
     def _close(self, finished: Finished) -> None:
-        """Write the end. After a good answer its process stays, or leaves meanwhile; any other end is written after it is gone."""
-        if self._halt and self._halt.give_back and not self._released:
-            self._let_go()
-            actions.requeue(execution=self.execution, by=self._by, why="its worker was stopped")
+        """Write the end, unless it begins anew. After a good answer its process stays, or leaves meanwhile; else it is gone first."""
+        if not self._released and self._give_back():
             return
         if finished.outcome == OutcomeClass.OK:
             stays = self._let_stay(finished)
@@ -303,6 +293,14 @@ class Attempt:
         else:
             self.weigh()  # what the kernel killed for its memory ends as if it had broken
             self._finish(finished, gone=self._let_go())
+
+    def _give_back(self) -> bool:
+        """Queue it again, for free, when its worker stops or a stranger's signal ended its process; False when it has to end."""
+        gone = self._let_go()
+        why = endings.reason_to_give_back(self._halt, self._run.struck() if gone and self._run else "")
+        if why:
+            self._survive(partial(actions.requeue, execution=self.execution, by=self._by, why=why))
+        return bool(why)
 
     def _finish(self, finished: Finished, *, gone: bool) -> None:
         self.is_closing = True
@@ -324,8 +322,7 @@ class Attempt:
         outcome, sentence, cause = finished.outcome, finished.sentence, finished.cause or ""
         if self._halt and outcome != OutcomeClass.OK:
             outcome, sentence, cause = self._halt.outcome, self._halt.sentence, self._halt.cause
-        counted = not self._released or self._cost
-        unmetered = not counted and endings.is_unmetered(outcome, self._limits, self._provider.capabilities)
+        unmetered = self._released and self._meter.is_unread(outcome, self._limits)
         return Ending(
             state=endings.state_of(outcome, gone=gone),
             outcome=outcome,
@@ -337,7 +334,7 @@ class Attempt:
             unmetered=unmetered,
             fields={
                 **self._transcript.tokens(),
-                **({"cost_basis": PriceBasis.UNKNOWN} if unmetered else self._cost),
+                **self._meter.cost(unread=unmetered),
                 **self._moments(),
                 "provider_ended_at": clock.db_now(-endings.ago(self._ended_at)) if self._ended_at else None,
                 "tool_calls": self._limits.called if self._released else 0,
@@ -369,9 +366,7 @@ class Attempt:
         """Post what was used and not metered before the row was lost. It is spent, whoever owns the row; the ledger knows the rest."""
         usages = self._transcript.usages()
         if usages:
-            billing = self._provider.billing()
-            post = partial(actions.meter, execution=self.execution, usages=usages, billing=billing)
-            database.survive(post, seconds=SURVIVE_SECONDS)
+            database.survive(partial(self._meter.post, usages), seconds=SURVIVE_SECONDS)
 
     def _let_stay(self, finished: Finished) -> tuple[Ready, Run] | None:
         """Leave the process to the next turn of its session, if it may stay; return what stands by now, and the run that is over.

@@ -6,9 +6,15 @@ import datetime as dt
 import errno
 import time
 
-from execution.engine.halts import Halt, Limits
-from execution.ports import Capabilities
+import structlog
+from django.db import DatabaseError, InterfaceError
+
+from execution.engine.halts import Halt
+from execution.ports import Finished, NotPrepared
 from execution.states import ExecutionState, OutcomeClass
+from fleet.kernel.exceptions import Refused
+
+log = structlog.get_logger(__name__)
 
 BUDGET_USED_UP = Halt(
     OutcomeClass.BUDGET,
@@ -18,10 +24,42 @@ TAKEN_OVER = Halt(OutcomeClass.LOST, "Another worker owns this now.", at_once=Tr
 FAULT = "Something broke inside Fleet while this was running. The worker's log has the details; please try again."
 SILENT_END = "The provider ended without saying how. Please try again."
 AWAY = "The database could not be reached for too long, so the worker stopped this by itself. Please try again."
+GONE_AT_THE_GATE = Finished(
+    OutcomeClass.ERROR,
+    sentence="Its program ended before it was asked anything, so nothing was spent. Please try again; the worker's log has more.",
+)
 
 
 class Left(Exception):
     """The turn goes on without this worker."""
+
+
+def following(failure: Exception, *, execution_id: int) -> Finished:
+    """Return the end that follows from what went wrong, and note in the log what nobody expected."""
+    match failure:
+        case NotPrepared():
+            return failure.finished
+        case Refused():
+            outcome = OutcomeClass.GOVERNANCE if failure.code == "killed" else OutcomeClass.STOPPED
+            return Finished(outcome, sentence=failure.sentence)
+        case DatabaseError() | InterfaceError():
+            event, sentence = "execution.database_away", AWAY
+        case OSError():
+            event, sentence = "execution.machine_refuses", refusal_of_the_machine(failure)
+        case _:
+            event, sentence = "execution.fault", FAULT
+    log.error(event, execution=execution_id, exc_info=failure)
+    return Finished(OutcomeClass.ERROR, sentence=sentence)
+
+
+def reason_to_give_back(halt: Halt | None, struck: str) -> str:
+    """Return why a turn whose spend gate never opened is queued again; empty when it has to end.
+
+    `struck` tells of a stranger's signal that ended its process. What somebody ended on purpose does not begin anew.
+    """
+    if halt is not None:
+        return "its worker was stopped" if halt.give_back else ""
+    return struck
 
 
 def refusal_of_the_machine(error: OSError) -> str:
@@ -47,8 +85,3 @@ def state_of(outcome: OutcomeClass, *, gone: bool) -> ExecutionState:
 def ago(moment: float) -> dt.timedelta:
     """Return how long ago a moment of time.monotonic() was."""
     return dt.timedelta(seconds=time.monotonic() - moment)
-
-
-def is_unmetered(outcome: OutcomeClass, limits: Limits, capabilities: Capabilities) -> bool:
-    """Return whether something was done that a provider may never count. Of use when nothing was counted: unknown is never zero."""
-    return capabilities.counts_late and bool(outcome == OutcomeClass.OK or limits.written or limits.called)

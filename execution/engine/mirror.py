@@ -1,4 +1,4 @@
-"""What providers may ask of the copy of their transcripts (execution.ports.TranscriptStore), in PostgreSQL."""
+"""What providers may ask of the copy of their transcripts (execution.providers.claude.mirror.TranscriptStore), in PostgreSQL."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 LOOP = "providers"
 HANDSHAKE_SECONDS = 30.0
 EXIT_SECONDS = 3.0  # what the CLI gets to leave by itself once its turn is over
+OWN_END_SECONDS = 1.0  # what one that has closed its output gets to be over
 KILL_GRACE_SECONDS = 0.5  # between SIGTERM and SIGKILL
 GONE_SECONDS = 10.0
 
@@ -141,6 +142,10 @@ class CliProcess:
         """Return whether it could take a turn: it was not killed, and has not left by itself."""
         return not self._killed and (self._shim is None or self._shim.alive)
 
+    def struck(self) -> str:
+        """Return which process was ended by a signal that nobody here sent; known once the tree is gone."""
+        return self._shim.struck() if self._shim is not None else ""
+
     def kill(self) -> bool:
         """Kill the CLI and everything below it; return whether that is proven."""
         with self._lock:
@@ -189,8 +194,14 @@ class CliProcess:
         """Turn the end of a CLI that broke into a sentence; by then nothing of it is left."""
         if self._killed:
             return Finished(OutcomeClass.STOPPED, text=self._said(), sentence="Stopped.")
-        await asyncio.to_thread(self.kill)
+        await asyncio.to_thread(self._see_it_end)
         return self._broken(what, more)
+
+    def _see_it_end(self) -> None:
+        """Kill it; but let one that has closed its output be over first, so that it is known how it ended, and not how we ended it."""
+        if self._pipes.output_ended and self._shim is not None:
+            self._shim.wait_gone(OWN_END_SECONDS)
+        self.kill()
 
     def _when(self) -> str:
         return "It ended in the middle of the turn." if self._ready.done() else "It ended before it was ready."

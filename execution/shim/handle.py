@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from execution.shim.leftovers import MARKER, hunt
 START_SECONDS = 10.0
 SPARE_SECONDS = 1.0
 MOST_SPOOLED = 64 * 1024 * 1024
+_SIGNALS = frozenset(int(number) for number in signal.Signals)
 _ROOT = Path(__file__).parents[2]
 # Not `-m`, which would look for the package in the current directory; as a module it is compiled only once.
 _PROGRAM = (
@@ -38,6 +40,7 @@ class Shim:
         self._control, self._data = control, data
         self.marker = marker
         self.exit_status: int | None = None
+        self._struck_by = 0
         self.last_words = b""  # the end of what the CLI wrote to stderr, once it has ended
         self._heard = b""
         self._lock = threading.Lock()
@@ -78,6 +81,10 @@ class Shim:
         """Return whether the shim itself is over; its last word comes a moment before its end."""
         return self._ended_within(2.0 if self._gone or self._deaf else 0)
 
+    def struck(self) -> str:
+        """Return which process was ended by a signal that nobody here sent; empty when none was. Known once the tree is gone."""
+        return f"its CLI was ended by {name_of(self._struck_by)}" if self._struck_by else ""
+
     def leave(self) -> None:
         """Go away without ending anything: what runs waits for another worker, if there is something to take over."""
         self.is_left = True
@@ -104,7 +111,9 @@ class Shim:
 
     def _note(self, word: str, rest: str) -> None:
         if word == "exited":
-            self.exit_status = int(rest)
+            status, _, unasked = rest.partition(" ")
+            self.exit_status = int(status)
+            self._struck_by = signal_of(self.exit_status) if unasked else 0
         elif word == "stderr":
             self.last_words = bytes.fromhex(rest)
         self._gone = self._gone or word in ("gone", "failed")
@@ -153,6 +162,11 @@ class OwnShim(Shim):
         """Return whether the shim still runs."""
         return self._process.poll() is None
 
+    def struck(self) -> str:
+        """Return which process was ended by a signal that nobody here sent; the CLI ends with a shim that was."""
+        status = self._process.poll() or 0
+        return f"its shim was ended by {name_of(-status)}" if status < 0 else super().struck()
+
     def _ended_within(self, seconds: float) -> bool:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
@@ -194,6 +208,20 @@ class OwnShim(Shim):
         if word == "failed":
             raise OSError(int(number), os.strerror(int(number)), argv[0])
         return facts
+
+
+def signal_of(status: int) -> int:
+    """Return the signal that ended a process with this exit status, 0 when none did.
+
+    One inside a sandbox is told as shells do it: 128 and its number.
+    """
+    number = -status if status < 0 else status - 128
+    return number if number in _SIGNALS else 0
+
+
+def name_of(number: int) -> str:
+    """Return a signal's name."""
+    return signal.Signals(number).name if number in _SIGNALS else f"signal {number}"
 
 
 def _pairs(variables: Mapping[str, str]) -> list[str]:

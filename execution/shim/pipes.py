@@ -29,6 +29,7 @@ class Pipes:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
         self._input_ended = False
+        self.output_ended = False
 
     @property
     def stderr(self) -> str:
@@ -99,6 +100,7 @@ class Pipes:
         try:
             return await self._reader.readuntil(b"\n")
         except (asyncio.IncompleteReadError, ConnectionResetError):
+            self.output_ended = True
             return b""  # whatever is left was cut off in the middle
         except asyncio.LimitOverrunError as error:
             raise Unintelligible(f"It wrote a single line of more than {LONGEST_LINE // 1024**2} MB.") from error

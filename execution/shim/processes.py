@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from functools import cache
@@ -36,7 +37,7 @@ def facts(pid: int, marker: str = "") -> ProcessFacts:
     """
     started_at = _started_at(pid)
     if started_at is None:
-        raise ProcessLookupError(pid)
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(pid))
     return ProcessFacts(pid, started_at, host(), boot_id(), marker)
 
 

@@ -3,8 +3,8 @@ its worker, one for control and one for what the CLI reads and writes (see `movi
 the CLI's own (see `network`); standard library only.
 
     worker → shim   one frame (length, NUL-separated): see `Order`; then lines: `stop <grace seconds>`
-    shim → worker   lines: `started <pid>`, `stderr <hex of its end>`, `exited <status>`, `gone`; `failed <errno>` when the CLI cannot be
-                    started
+    shim → worker   lines: `started <pid>`, `stderr <hex of its end>`, `exited <status>[ unasked]`, `gone`; `failed <errno>` when the
+                    CLI cannot be started
 
 It is a child subreaper, so that every descendant that loses its parent becomes its own child: when the kernel says that it has no
 child left, the whole tree is gone, whatever the tree did with sessions and process groups. The worker's death shows at once as the
@@ -74,6 +74,7 @@ class Watch:
         self._data = data
         self._door: Door | None = None
         self._status: int | None = None
+        self._unasked = ""
         self._patience: float | None = None  # when the tree is ended by force; None: it is not being ended
         self._deadline: float | None = None  # until when we wait for another worker; None: one is there
         self._told_to_stop = False
@@ -183,7 +184,7 @@ class Watch:
     def _tell_of_the_end(self) -> None:
         if self._status is not None:
             self.say(f"stderr {self._mover.errors.hex()}")
-            self.say(f"exited {self._status}")
+            self.say(f"exited {self._status}{self._unasked}")
         if self._is_gone:
             self.say("gone")
 
@@ -218,7 +219,8 @@ class Watch:
 
     def _cli_ended(self, status: int) -> None:
         self._status = status
+        self._unasked = " unasked" if self._patience is None else ""  # it was not we who ended it
         self._mover.take_errors()
         self.say(f"stderr {self._mover.errors.hex()}")
-        self.say(f"exited {status}")
+        self.say(f"exited {status}{self._unasked}")
         self._end_tree(LAST_GRACE_SECONDS)

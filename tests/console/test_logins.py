@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from execution import actions
-from execution.conformance.cases import Result
+from execution.conformance.running import Result
 from execution.models import Breaker
 from execution.providers import registry
 from fleet.kernel import clock

@@ -1,4 +1,8 @@
-"""What every provider promises a worker. The mock and the real CLIs, with an emulated model, pass the same suite."""
+"""What every provider promises a worker. The mock and the real CLIs, with an emulated model, pass the same suite.
+
+What an operator can check, too, is in the cases that `test_cases.py` runs; here is what needs more: a hostile project, several turns
+of one process, an API that does as it is told.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +26,8 @@ from execution.ports import (
     ProviderEvent,
     Run,
     Started,
-    TextDelta,
     ToolCall,
     ToolFinished,
-    ToolStarted,
     UsageReported,
     UserText,
     Verdict,
@@ -39,8 +41,6 @@ from execution.shim import processes
 from execution.states import OutcomeClass
 from tests.emulators import agents
 from tests.emulators.model import ModelEmulator, Usage
-
-HOSTILE = "/help @/etc/passwd !ls #remember --resume=x\nrtl \u202e and \x07"
 
 
 class Cast:
@@ -242,39 +242,12 @@ def test_says_what_it_can(cast: Cast) -> None:
     assert cast.provider.check() == ""
 
 
-def test_begins_with_started_and_ends_with_finished(open_run: Open, cast: Cast) -> None:
-    events = events_of(open_run(), cast.answer)
-    assert only(events, Started) and isinstance(events[-1], Finished)
-    assert len(only(events, Finished)) == 1
-    assert events[-1].outcome == OutcomeClass.OK
-
-
-def test_the_pieces_are_the_answer(open_run: Open, cast: Cast) -> None:
-    events = events_of(open_run(), cast.answer)
-    assert "".join(delta.text for delta in only(events, TextDelta)) == events[-1].text != ""
-
-
 def test_reports_what_each_message_used(open_run: Open, cast: Cast) -> None:
     usages = [event.usage for event in only(events_of(open_run(), cast.answer), UsageReported)]
     assert len({usage.message_id for usage in usages}) == 1
     last = usages[-1]
     assert last.message_id and last.input_uncached > 0 and last.output > 0
     assert last.output == max(usage.output for usage in usages)
-
-
-def test_nothing_is_asked_before_the_gate_opens(open_run: Open, cast: Cast) -> None:
-    run = open_run()
-    facts = run.prepare()
-    assert (facts is not None) == cast.provider.capabilities.spawns_process
-    if facts:
-        assert processes.is_alive(facts.pid, facts.started_at)
-    assert cast.asked() == []
-
-
-def test_chat_text_is_taken_word_for_word(open_run: Open, cast: Cast) -> None:
-    events = events_of(open_run(), HOSTILE)
-    assert events[-1].outcome == OutcomeClass.OK
-    assert "/help @/etc/passwd" in events[-1].text
 
 
 def test_messages_that_joined_are_answered_together(open_run: Open, cast: Cast) -> None:
@@ -284,39 +257,11 @@ def test_messages_that_joined_are_answered_together(open_run: Open, cast: Cast) 
     assert len(cast.asked()) <= 1
 
 
-def test_a_tool_runs_when_the_judge_allows_it(open_run: Open, cast: Cast) -> None:
-    calls: list[ToolCall] = []
-    events = events_of(open_run(), cast.tool, judge=lambda call: calls.append(call) or Verdict(True))
-    (started,), (finished,) = only(events, ToolStarted), only(events, ToolFinished)
-    assert (started.tool, started.target, finished.call_id) == ("Bash", "echo mock", started.call_id)
-    assert (finished.ok, finished.summary.strip()) == (True, "mock")
-    assert [(call.tool, call.target) for call in calls] == [("Bash", "echo mock")]
-
-
-def test_a_tool_does_not_run_when_the_judge_refuses(open_run: Open, cast: Cast) -> None:
-    events = events_of(open_run(), cast.tool, judge=lambda _: Verdict(False, "Not on a Sunday."))
-    (finished,) = only(events, ToolFinished)
-    assert (finished.ok, "Not on a Sunday." in finished.summary) == (False, True)
-    assert events[-1].outcome == OutcomeClass.OK
-
-
 def test_tells_that_nothing_happens(open_run: Open, cast: Cast) -> None:
     run = open_run()
     run.prepare()
     run.release(texts(cast.silence), judge=allow)
     assert None in (event for event in run.events(timeout=0.05))
-
-
-def test_an_interrupted_turn_ends_as_stopped(open_run: Open, cast: Cast) -> None:
-    run = open_run()
-    run.prepare()
-    run.release(texts(cast.silence), judge=allow)
-    events = []
-    for event in run.events(timeout=0.3):
-        events.append(event)
-        if event is None:
-            run.interrupt()
-    assert events[-1].outcome == OutcomeClass.STOPPED
 
 
 def test_a_provider_that_steers_confirms_what_the_running_turn_takes_and_remembers_it(
@@ -339,21 +284,13 @@ def test_a_provider_that_steers_confirms_what_the_running_turn_takes_and_remembe
     assert remembers == ([True, False] if cast.provider.capabilities.spawns_process else [None, None])
 
 
-def test_a_killed_run_is_gone_and_its_events_end(open_run: Open, cast: Cast) -> None:
+def test_can_be_killed_at_the_gate(open_run: Open, cast: Cast) -> None:
     run = open_run()
     facts = run.prepare()
-    run.release(texts(cast.silence), judge=allow)
-    for event in run.events(timeout=0.3):
-        if event is None:
-            assert run.kill()
-    assert facts is None or not processes.is_alive(facts.pid, facts.started_at)
-
-
-def test_can_be_killed_at_the_gate(open_run: Open) -> None:
-    run = open_run()
-    facts = run.prepare()
+    assert (facts is not None) == cast.provider.capabilities.spawns_process
     assert run.kill()
     assert facts is None or not processes.is_alive(facts.pid, facts.started_at)
+    assert run.struck() == "", "we sent the signal ourselves"
 
 
 def test_can_be_killed_before_anything_began(open_run: Open, cast: Cast) -> None:
@@ -372,12 +309,6 @@ def test_closing_twice_is_harmless(open_run: Open, cast: Cast) -> None:
     assert run.kill()
 
 
-def test_a_failure_has_its_class_and_a_sentence(open_run: Open, cast: Cast) -> None:
-    finished = events_of(open_run(), cast.overload)[-1]
-    assert finished.outcome == OutcomeClass.OVERLOAD
-    assert finished.sentence.endswith(".")
-
-
 @pytest.mark.realcli
 class TestSessions:
     """For providers that resume sessions."""
@@ -385,15 +316,6 @@ class TestSessions:
     @pytest.fixture(params=CLIS)
     def cast(self, request) -> CliCast:
         return request.getfixturevalue(request.param)
-
-    def test_a_resumed_session_remembers(self, open_run: Open, cast: CliCast) -> None:
-        first = open_run()
-        session = events_of(first, "My name is Eva.")[-1].session_id
-        first.close()
-        events = events_of(open_run(session_turns=1), "Who am I?")
-        assert events[-1].session_id == session
-        assert "My name is Eva." in str(cast.model.requests[-1].messages)
-        assert not only(events, Notice)
 
     def test_a_session_whose_transcript_is_gone_begins_afresh_and_says_so(self, open_run: Open, prompt: Prompt) -> None:
         events = events_of(open_run(session_turns=1), "Who am I?")
@@ -406,16 +328,6 @@ class TestSessions:
         events_of(first, cast.overload)
         first.close()
         assert events_of(open_run(), "Hello again.")[-1].outcome == OutcomeClass.OK
-
-    def test_a_resumed_session_is_not_counted_twice(self, open_run: Open, cast: CliCast) -> None:
-        """Whatever a CLI says it has used in all: each turn reports its own."""
-        first = open_run()
-        before = highest(events_of(first, cast.answer))
-        first.close()
-        after = highest(events_of(open_run(session_turns=1), cast.answer))
-        assert [usage.output for usage in (*before.values(), *after.values())] == [20, 20]
-        assert [usage.cache_read for usage in (*before.values(), *after.values())] == [30, 30]
-        assert not before.keys() & after.keys()
 
     def test_the_same_bot_says_the_same_bytes_to_the_model(self, open_run: Open, cast: CliCast) -> None:
         for number in (1, 2):

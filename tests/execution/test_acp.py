@@ -215,7 +215,7 @@ class TestUnknownCost:
     @pytest.mark.parametrize(("late", "stage"), [(True, SpendStage.UNKNOWN), (False, SpendStage.SETTLED)])
     def test_is_unknown_and_stays_held(self, run: Run, monkeypatch, late: bool, stage: SpendStage) -> None:
         monkeypatch.setattr(MockProvider, "capabilities", replace(MockProvider.capabilities, counts_late=late))
-        monkeypatch.setattr("execution.engine.attempt.Attempt._meter", lambda self, usages: None)
+        monkeypatch.setattr("execution.engine.metering.Meter.post", lambda self, usages: None)
         row = run(made.queued("Hello"))
         assert (row.state, row.spend_stage) == (ExecutionState.SUCCEEDED, stage)
         assert (row.cost_basis == PriceBasis.UNKNOWN) is late

@@ -1,4 +1,7 @@
-"""The check of an installed CLI: the real ones keep it, one that does not is found out, and doubts are told."""
+"""The check of an installed CLI: one that does not keep it is found out, and doubts are told.
+
+That the real ones keep each case is in `tests/contracts/test_cases.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,19 @@ from django.core.management import call_command
 from budgets.models import Reservation
 from execution import actions, queries
 from execution.conformance import cases, checking
-from execution.conformance.cases import CASES, Result
+from execution.conformance.bench import Seen, Words
+from execution.conformance.cases import CASES
 from execution.conformance.model import CheckModel
+from execution.conformance.running import Course, Result
 from execution.models import Execution, ProviderCheck
 from execution.ports import Capabilities, Verdict
 from execution.providers import registry
 from execution.providers.claude.session import ClaudeRun
 from fleet.kernel.actors import Actor
 from fleet.kernel.models import JournalEntry
-from tests.emulators import agents
 
 BY = Actor.system("test")
 KEPT, FAILED = Result("text", True, "", 1.0), Result("deny", False, "It ran what was refused.", 1.0)
-SLOW = [name for name in CASES if name.startswith("error")]
-QUICK = [name for name in CASES if name not in SLOW]
 
 
 @pytest.fixture
@@ -32,31 +34,27 @@ def claude_key(settings) -> None:
 
 
 @pytest.mark.realcli
-@pytest.mark.parametrize("name", ["claude", "codex", "agent"])
-def test_the_real_clis_keep_it(name: str, settings, monkeypatch) -> None:
-    monkeypatch.setattr("execution.providers.claude.launch.RETRIES", 1)
-    monkeypatch.setattr("execution.providers.codex.launch.RETRIES", 1)
-    settings.FLEET_ACP_AGENTS = {"agent": agents.claude_agent("http://127.0.0.1:1")}
-    settings.FLEET_ACP_SECRETS = {"AGENT_KEY": ""}
-    settings.FLEET_PROVIDERS = {
-        **settings.FLEET_PROVIDERS,
-        "agent": "execution.providers.acp.provider.AcpProvider:agent",
-    }
-    version, results = checking.check(name, told=lambda _: None)
-    assert [f"{one.case}: {one.sentence}" for one in results if not one.kept] == []
-    assert [one.case for one in results] == cases.applicable(registry.make(name).capabilities)
-    assert version and not Execution.objects.exists() and not Reservation.objects.exists()
-
-
-@pytest.mark.realcli
 def test_one_that_does_not_keep_it_is_found_out(monkeypatch) -> None:
     release = ClaudeRun.release
     monkeypatch.setattr(
         ClaudeRun, "release", lambda run, texts, judge: release(run, texts, judge=lambda _: Verdict(True))
     )
-    _, results = checking.check("claude", told=lambda _: None, only=["text", "tool", "deny"])
-    assert [(one.case, one.kept) for one in results] == [("text", True), ("tool", False), ("deny", False)]
-    assert results[-1].sentence == "It ran what was refused."
+    version, results = checking.check("claude", told=lambda _: None, only=["text", "deny", "defer"])
+    assert [(one.case, one.sentence) for one in results] == [
+        ("text", ""),
+        ("deny", "It ran what was refused."),
+        ("defer", "It ran what was refused."),
+    ]
+    assert version and not Execution.objects.exists() and not Reservation.objects.exists()
+
+
+def test_cases_that_only_wait_run_at_once_and_are_told_in_their_order() -> None:
+    names = ["error: overload", "error: key", "text", "error: limit"]
+    words = Words(failures={"overload": "mock:fail=overload mock:slow=0.5", "rate": "mock:fail=limit"})
+    with CheckModel() as model:
+        told = list(Course(registry.get("mock"), model, Seen(), words=words).results(names))
+    assert [one.case for one in told] == names
+    assert [one.kept for one in told] == [True, False, True, True]
 
 
 @pytest.mark.realcli
@@ -76,8 +74,8 @@ def test_a_cli_that_is_not_there_fails_with_what_to_do(settings) -> None:
 
 def test_what_a_provider_cannot_do_is_no_case_of_it() -> None:
     able = cases.applicable(Capabilities("x", resumes_sessions=True, steers=True))
-    assert set(able) - set(cases.applicable(Capabilities("x", interrupts=False, tells_context_full=False))) == {
-        "resume", "interrupt", "steer", "error: context",
+    assert set(able) - set(cases.applicable(Capabilities("x", interrupts=False, tells_context_full=False, tells_reset=False))) == {
+        "resume", "defer", "interrupt", "steer", "error: context", "error: window",
     }  # fmt: skip
     assert able == list(CASES)
 

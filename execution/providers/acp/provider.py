@@ -29,6 +29,8 @@ class AcpProvider:
             resumes_sessions=True,  # where it cannot, the person is told
             keeps_its_process=False,
             tells_context_full=False,  # the protocol has no word for it
+            tells_refusals=False,  # nor for the reason of one
+            tells_reset=False,  # nor for this
             counts_late=True,
         )
 

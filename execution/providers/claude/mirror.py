@@ -5,19 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol, cast
 
 from claude_agent_sdk import SessionStore, project_key_for_directory
 from claude_agent_sdk.types import SessionKey, SessionListSubkeysKey, SessionStoreEntry
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from execution.ports import Prompt, TranscriptStore
+from execution.ports import Prompt
 from execution.providers.claude import launch
 from execution.sandbox import own_directories
+
+
+class TranscriptStore(Protocol):
+    """A copy of transcripts outside of the machine, from which any host can resume a session. Setting FLEET_TRANSCRIPT_STORE."""
+
+    def append(self, *, project: str, session_id: str, path: str, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Add lines, in this order; one with a uuid that is known already is left out. Any thread."""
+        ...
+
+    def load(self, session_id: str, project: str | None = None) -> Mapping[str, Sequence[str]]:
+        """Return path → lines as JSON, the empty path being the session itself; nothing when there is no copy."""
+        ...
 
 
 @cache

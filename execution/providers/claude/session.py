@@ -137,6 +137,10 @@ class ClaudeRun:
         """Return whether the CLI could still take a prompt."""
         return self._process.is_there()
 
+    def struck(self) -> str:
+        """Return which process was ended by a signal that nobody here sent."""
+        return self._process.struck()
+
     def again(self) -> ClaudeRun | None:
         """Return the next turn of the session in the same CLI; None when there is doubt what it would do next, or was started with."""
         doubtful = self._adopted or self._end is None or self._end.outcome != OutcomeClass.OK

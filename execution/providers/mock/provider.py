@@ -27,7 +27,7 @@ from execution.states import OutcomeClass
 class MockProvider:
     """Ships with the product: what a person without credentials talks to."""
 
-    capabilities = Capabilities(name="mock", model=script.MODEL, spawns_process=False, steers=True)
+    capabilities = Capabilities(name="mock", model=script.MODEL, spawns_process=False, tells_reset=False, steers=True)
 
     def __init__(self) -> None:
         self._unsure: dict[str, bool] = {}
@@ -149,6 +149,10 @@ class MockRun:
     def is_there(self) -> bool:
         """It has no process that could go away."""
         return not self._stopping.is_set()
+
+    def struck(self) -> str:
+        """It has no process that a signal could end."""
+        return ""
 
     def again(self) -> None:
         """There is no process that could stay."""

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from execution import actions, queries
 from execution.conformance import cases, checking
-from execution.conformance.cases import Result
+from execution.conformance.running import Result
 from execution.providers import registry
 from fleet.kernel.actors import Actor
 from fleet.management.usage import SpeakingCommand

@@ -1,0 +1,38 @@
+"""What one attempt uses: posted to the ledger as its provider tells it, with what it has cost so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from budgets.ports import Metered
+from budgets.states import PriceBasis
+from execution import actions
+from execution.engine.halts import Limits
+from execution.models import Execution
+from execution.ports import ExecutionProvider, Usage
+from execution.states import OutcomeClass
+
+
+class Meter:
+    """The meter of one attempt. `_cost` are the columns of the execution's row that its last reading fills."""
+
+    def __init__(self, execution: Execution, provider: ExecutionProvider) -> None:
+        self._execution, self._provider = execution, provider
+        self._cost: dict[str, Any] = {}
+
+    def post(self, usages: Sequence[Usage]) -> Metered | None:
+        """Post what was used; None when there is no reservation to post it to. May be repeated: a message counts once."""
+        metered = actions.meter(execution=self._execution, usages=usages, billing=self._provider.billing())
+        if metered is not None:
+            self._cost = {"cost_nano_usd": metered.total_nano_usd, "cost_basis": metered.basis}
+        return metered
+
+    def is_unread(self, outcome: OutcomeClass, limits: Limits) -> bool:
+        """Return whether a released turn did something that its provider never counted: unknown is never zero."""
+        did_something = outcome == OutcomeClass.OK or limits.written or limits.called
+        return not self._cost and self._provider.capabilities.counts_late and bool(did_something)
+
+    def cost(self, *, unread: bool) -> dict[str, Any]:
+        """Return the columns that tell the cost."""
+        return {"cost_basis": PriceBasis.UNKNOWN} if unread else dict(self._cost)
