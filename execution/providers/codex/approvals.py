@@ -16,6 +16,7 @@ from execution.shim.pipes import Unintelligible
 
 log = structlog.get_logger(__name__)
 COMMAND, FILE_CHANGE = "item/commandExecution/requestApproval", "item/fileChange/requestApproval"
+_REASON = "reason"  # Codex reads over it; it is for a worker that goes on with the turn
 _UNKNOWN = Verdict(False, "Fleet could not see what was asked for, so it is not allowed.")
 
 
@@ -30,8 +31,13 @@ class Approvals:
         self._answering: set[asyncio.Task[None]] = set()  # a loop keeps no task alive by itself
 
     def ask(self, request: Incoming) -> None:
-        """Let the judge answer, without keeping the stream waiting."""
-        self._asked.add(str(request.params.get("itemId", "")))
+        """Let the judge answer, without keeping the stream waiting; what another worker has answered is only remembered."""
+        item_id = str(request.params.get("itemId", ""))
+        self._asked.add(item_id)
+        if request.answer is not None:
+            if reason := request.answer.get(_REASON):
+                self._translator.refusals[item_id] = reason
+            return
         task = asyncio.create_task(self._answer(request))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
@@ -57,7 +63,8 @@ class Approvals:
             self._translator.refusals[item_id] = verdict.reason
             # Codex tells the model only "rejected by user". Said before the answer, so that it is read together with it.
             await self._explain(f"[Fleet] This was not allowed: {verdict.reason}")
-        await self._peer.answer(request, {"decision": "accept" if verdict.allow else "decline"})
+        decision = {"decision": "accept"} if verdict.allow else {"decision": "decline", _REASON: verdict.reason}
+        await self._peer.answer(request, decision)
 
     def _calls(self, request: Incoming, item_id: str) -> tuple[ToolCall, ...]:
         """Return what is asked for; nothing when that cannot be told."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from django.conf import settings
 
 from budgets.states import Billing
-from execution.ports import Capabilities, Claim, Judge, NotAdopted, ProcessFacts, Prompt, Run, UserText
+from execution.ports import Capabilities, Claim, Judge, ProcessFacts, Prompt, Run, UserText
 from execution.providers import logins
 from execution.providers.codex import launch
 from execution.providers.codex.threads import Threads
@@ -28,6 +28,7 @@ class CodexProvider:
             model=settings.FLEET_CODEX_MODEL,
             models=r"(gpt-|codex-|o\d)",
             resumes_sessions=True,
+            adopts=True,
             steers=True,  # `turn/steer` is answered with the turn that took the text, or with an error
         )
 
@@ -69,8 +70,10 @@ class CodexProvider:
     def adopt(
         self, prompt: Prompt, process: ProcessFacts, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim
     ) -> Run:
-        """Refuse: a turn of Codex ends with its worker."""
-        raise NotAdopted("A turn of Codex ends with its worker.")
+        """Go on with the turn that another worker left in this process. Raises NotAdopted."""
+        from execution.providers.codex.session import CodexRun
+
+        return CodexRun(prompt, nursery=self._nursery).go_on(process, texts, judge=judge, claim=claim)
 
     def recover(self, home: Path, session_id: str, uuid: str) -> None:
         """What its transcript tells is not read."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel
 
 from execution.shim.pipes import Ended, Pipes
 
+_TURN = "turn/start"
 _NOT_FOR_US = -32601  # JSON-RPC: method not found
 
 
@@ -22,25 +22,35 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A notification, or a request of the app-server when `id` is set."""
+    """A notification, or a request of the app-server when `id` is set. `answer` is what another worker has answered already."""
 
     method: str
     params: dict[str, Any]
     id: int | str | None = None
+    answer: Mapping[str, Any] | None = None
 
 
 class Peer:
-    """One conversation with an app-server. Everything runs on one loop."""
+    """One conversation with an app-server. Everything runs on one loop.
 
-    def __init__(self, pipes: Pipes) -> None:
+    One that goes on with another worker's has what that one `said` since its gate opened, and the last number it used before.
+    """
+
+    def __init__(self, pipes: Pipes, *, said: bytes = b"", used: int = 0) -> None:
         self._pipes = pipes
-        self._numbers = itertools.count(1)
+        lines = [json.loads(line) for line in said.splitlines()]
+        requests = {line["id"]: line["method"] for line in lines if "id" in line and "method" in line}
+        self._answered = {line["id"]: line.get("result") or {} for line in lines if "method" not in line}
+        self._asked = next((number for number, method in requests.items() if method == _TURN), 0)
+        self.used = max([used, *requests])
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._incoming: asyncio.Queue[Incoming | Exception] = asyncio.Queue()
         self._reading: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to read."""
+        if self._asked:
+            self._waiting[self._asked] = asyncio.get_running_loop().create_future()
         self._reading = asyncio.create_task(self._read())
 
     async def stop(self) -> None:
@@ -50,12 +60,23 @@ class Peer:
 
     async def request(self, method: str, params: BaseModel | dict[str, Any]) -> dict[str, Any]:
         """Send a request and return its result. Raises RequestRefused, or what ended the app-server."""
-        number = next(self._numbers)
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self.used += 1
+        self._waiting[self.used] = asyncio.get_running_loop().create_future()
+        return await self._result(self.used, {"id": self.used, "method": method, "params": _as_json(params)})
+
+    async def begin_turn(self, params: BaseModel) -> dict[str, Any]:
+        """Begin a turn, unless another worker has: then only the answer is waited for. Raises as `request`."""
+        if not self._asked:
+            return await self.request(_TURN, params)
+        number, self._asked = self._asked, 0
+        return await self._result(number)
+
+    async def _result(self, number: int, message: dict[str, Any] | None = None) -> dict[str, Any]:
+        answer = self._waiting[number]
         try:
-            await self._send({"id": number, "method": method, "params": _as_json(params)})
-            result: dict[str, Any] = await answer
-            return result
+            if message is not None:
+                await self._send(message)
+            return await answer
         finally:
             del self._waiting[number]
             if answer.done() and not answer.cancelled():
@@ -98,8 +119,9 @@ class Peer:
 
     def _take(self, message: dict[str, Any]) -> None:
         if "method" in message:
-            params = message.get("params") or {}
-            self._incoming.put_nowait(Incoming(str(message["method"]), params, message.get("id")))
+            params, number = message.get("params") or {}, message.get("id")
+            answered = self._answered.get(number) if number is not None else None
+            self._incoming.put_nowait(Incoming(str(message["method"]), params, number, answered))
             return
         answer = self._waiting.get(message.get("id", 0))
         if answer is None or answer.done():

@@ -1,42 +1,30 @@
-"""The turns of one Codex: the app-server waits behind the shim with its thread open, and gets each prompt when its gate opens.
-
-The protocol lives on an event loop of its own thread; the worker's thread talks to it through futures and a queue.
-"""
+"""The turns of one Codex: the app-server waits behind the shim with its thread open, and gets each prompt when its gate opens."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
-from collections.abc import Iterator
+from collections.abc import Mapping
 from concurrent.futures import Future
+from typing import Any
 
 import structlog
 from openai_codex.generated.v2_all import TurnStartParams
 
-from execution.ports import (
-    Claim,
-    Finished,
-    Judge,
-    Notice,
-    ProcessFacts,
-    Prompt,
-    ProviderEvent,
-    Started,
-    UserText,
-)
-from execution.providers.cli import LOOP, Broken, CliProcess
+from execution.ports import Finished, Notice, ProcessFacts, Prompt, Started, UserText
+from execution.providers.cli import LOOP
 from execution.providers.codex import launch
 from execution.providers.codex.approvals import Approvals
 from execution.providers.codex.counting import Counting
 from execution.providers.codex.handshake import Unsafe, shake_hands
-from execution.providers.codex.rpc import Peer, RequestRefused
+from execution.providers.codex.rpc import Incoming, Peer, RequestRefused
 from execution.providers.codex.threads import Thread, Threads
 from execution.providers.codex.translate import Translator
+from execution.providers.run import CliRun, Given
 from execution.providers.steering import Steered
-from execution.providers.telling import LOST_SESSION, told
+from execution.providers.telling import LOST_SESSION
 from execution.shim.handle import Nursery
-from execution.shim.pipes import Ended, Pipes, Unintelligible
+from execution.shim.pipes import Ended, Unintelligible
 from execution.states import OutcomeClass
 from fleet.kernel import loops
 
@@ -44,26 +32,19 @@ log = structlog.get_logger(__name__)
 STEER_SECONDS = 5.0
 
 
-class CodexRun(CliProcess):
-    """A turn with the CLI, and after a good answer the next one. `prepare`, `release`, `events` and `again` belong to the worker's
-    thread; the rest to any.
-    """
+class CodexRun(CliRun):
+    """A turn with the CLI, and after a good answer the next one."""
 
     name = "Codex"
 
     def __init__(self, prompt: Prompt, *, nursery: Nursery) -> None:
-        self._pipes = Pipes()
-        super().__init__(self._pipes, nursery=nursery, session_id=prompt.session_id)
-        self._prompt = prompt
+        super().__init__(prompt, nursery=nursery)
         self._threads = Threads(launch.configuration_directory(prompt.home))
-        self._given: Future[tuple[tuple[UserText, ...], Judge]] = Future()
-        self._turn: Future[str] = Future()
-        self._events: queue.SimpleQueue[ProviderEvent | None] = queue.SimpleQueue()
-        self._more: Future[bool] = Future()  # whether there will be another turn
+        self._turn_id: Future[str] = Future()
         self._end_of_turn: Finished | None = None
-        self._over = False
         self._peer = Peer(self._pipes)
         self._thread = Thread("")
+        self._lost = False  # what was said in the session before
         self._translator: Translator
         self._started: Started
 
@@ -79,15 +60,6 @@ class CodexRun(CliProcess):
 
     # --- The turn --------------------------------------------------------------------------------------------------------
 
-    def release(self, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim | None = None) -> None:
-        """Hand over the prompt."""
-        self._over = False
-        self._given.set_result((texts, judge))
-
-    def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
-        """Return what the CLI tells; the last one is Finished, unless the run was killed."""
-        return told(self._events, timeout=timeout)
-
     def steer(self, text: UserText) -> Steered:
         """Add a message to the running turn; return whether Codex confirmed that this turn took it."""
         answer = loops.submit(self._steer(text.text, text.uuid), loop=LOOP)
@@ -97,33 +69,14 @@ class CodexRun(CliProcess):
             answer.cancel()
             return Steered.UNKNOWN
 
-    def interrupt(self) -> None:
-        """Ask the CLI to end its turn; its result follows."""
-        if self._given.done():
-            loops.submit(self._interrupt(), loop=LOOP)
-
-    # --- The end ---------------------------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Wait for the CLI to leave by itself after its result, kill it otherwise, and let go of everything."""
-        with self._lock:
-            if not self._more.done():
-                self._more.set_result(False)
-        self._given.cancel()
-        self.let_go(politely=self._over)
-
-    def settle(self) -> None:
-        """Nobody adopts it."""
-
     def again(self) -> CodexRun | None:
         """Return this run, ready for the session's next turn on the same thread; None after an end that leaves doubt."""
         good = self._end_of_turn is not None and self._end_of_turn.outcome == OutcomeClass.OK
-        if not good or not self.is_there() or self._more.done():
+        if self._adopted or not good or not self.is_there() or self._more.done():
             return None
-        self._prompt, self._end_of_turn = self._prompt.next(), None
-        self._given, self._turn, self._events = Future(), Future(), queue.SimpleQueue()
-        self._translator = self._translate(Counting(self._translator.counting.used))
-        self._events.put(self._started)
+        self._prompt, self._end_of_turn, self._lost = self._prompt.next(), None, False
+        self._given, self._turn_id, self._events = Future(), Future(), queue.SimpleQueue()
+        self._begin_to_tell(self._translator.counting.used)
         with self._lock:
             more, self._more = self._more, Future()
             if not more.done():
@@ -132,83 +85,73 @@ class CodexRun(CliProcess):
 
     # --- On the loop -----------------------------------------------------------------------------------------------------
 
-    async def _live(self) -> None:
-        """Open the thread, wait for the gate, hand over the prompt, and report until the turn is over."""
-        try:
-            await self._pipes.connect()
-            self._peer.start()
-            await self._open()
-            self._ready.set_result(None)
-            while await self._turn_over():
-                pass
-        except Exception as error:
-            self._end(await self._explained(error))
-        finally:
-            self._events.put(None)
-            with contextlib.suppress(BrokenPipeError):
-                await self._pipes.end_input()
-            await self._peer.stop()
+    async def _meet(self) -> None:
+        """Open the session's thread, unless another worker did; which one it is will be remembered when the turn begins."""
+        self._peer.start()
+        if not self._adopted:
+            session_id = self._prompt.session_id
+            known = self._threads.find(session_id)
+            self._lost = self._prompt.resume and known is None
+            opened = await shake_hands(self._peer, self._prompt, known=known)
+            self._thread = opened.thread
+            self._started = Started(session_id, opened.version, opened.model)
+        self._begin_to_tell(self._thread.used)
 
-    async def _turn_over(self) -> bool:
-        """Take one turn to its end; return whether another one comes."""
-        more = self._more
-        texts, judge = await asyncio.wrap_future(self._given)
-        await self._begin(texts)
-        finished = await self._report(Approvals(self._peer, self._translator, judge, explain=self._steer))
-        if finished != OutcomeClass.OK:
-            return False
-        another: bool = await asyncio.wrap_future(more)
-        return another
-
-    async def _open(self) -> None:
-        """Open the session's thread; which one it is will be remembered when the turn begins."""
-        session_id = self._prompt.session_id
-        known = self._threads.find(session_id)
-        if self._prompt.resume and known is None:
-            self._events.put(Notice(LOST_SESSION))
-        opened = await shake_hands(self._peer, self._prompt, known=known)
-        self._thread = opened.thread
-        self._started = Started(session_id, opened.version, opened.model)
-        self._translator = self._translate(Counting(opened.thread.used))
-        self._events.put(self._started)
-
-    def _translate(self, counting: Counting) -> Translator:
+    def _begin_to_tell(self, used: Mapping[str, int]) -> None:
+        """Make ready for a turn: what is told of it begins with these events, whoever tells it."""
         started = self._started
-        return Translator(
-            counting, session_id=started.session_id, model=started.model, max_steps=self._prompt.max_turns
+        self._translator = Translator(
+            Counting(used), session_id=started.session_id, model=started.model, max_steps=self._prompt.max_turns
         )
+        if self._lost:
+            self._events.put(Notice(LOST_SESSION))
+        self._events.put(started)
 
-    async def _begin(self, texts: tuple[UserText, ...]) -> None:
+    async def _turn(self, given: Given) -> None:
+        await self._begin(given)
+        await self._report(Approvals(self._peer, self._translator, given.judge, explain=self._steer))
+
+    async def _begin(self, given: Given) -> None:
         """Hand over all messages as one: sent apart, the second would be another turn."""
         self._threads.keep(self._prompt.session_id, self._thread)
         turn = TurnStartParams.model_validate(
             {
                 "thread_id": self._thread.id,
-                "input": [{"type": "text", "text": text.text} for text in texts],
-                "client_user_message_id": texts[-1].uuid,
+                "input": [{"type": "text", "text": text.text} for text in given.texts],
+                "client_user_message_id": given.texts[-1].uuid,
                 "approval_policy": launch.ASKS,
                 "effort": self._prompt.effort or None,
             }
         )
-        started = await self._peer.request("turn/start", turn)
-        self._turn.set_result(str(started["turn"]["id"]))
+        await self._open_gate(given)
+        started = await self._peer.begin_turn(turn)
+        self._turn_id.set_result(str(started["turn"]["id"]))
 
-    async def _report(self, approvals: Approvals) -> OutcomeClass:
+    async def _report(self, approvals: Approvals) -> None:
+        """Tell what comes from the turn's own beginning on: what was still to be heard of earlier things is no part of it."""
+        begun = False
         async for incoming in self._peer.incoming():
+            begun = begun or self._begins(incoming)
             if incoming.id is not None:
                 approvals.ask(incoming)
-                continue
-            used = dict(self._translator.counting.used)
-            for event in self._translator.take(incoming):
-                approvals.check(event)
-                if isinstance(event, Finished):
-                    self._end_of_turn, self._over = event, True
-                self._events.put(event)
-                if isinstance(event, Finished):
-                    return event.outcome
-            if self._translator.counting.used != used:
-                await self._used_more()
-        raise Ended
+            elif begun:
+                await self._tell(incoming, approvals)
+            if self._over:
+                return
+
+    def _begins(self, incoming: Incoming) -> bool:
+        turn = incoming.params.get("turn") or {}
+        return incoming.method == "turn/started" and turn.get("id") == self._turn_id.result()
+
+    async def _tell(self, incoming: Incoming, approvals: Approvals) -> None:
+        used = dict(self._translator.counting.used)
+        for event in self._translator.take(incoming):
+            approvals.check(event)
+            if isinstance(event, Finished):
+                self._end_of_turn, self._over = event, True
+            self._events.put(event)
+        if self._translator.counting.used != used:
+            await self._used_more()
 
     async def _used_more(self) -> None:
         self._thread = Thread(self._thread.id, self._translator.counting.used)
@@ -216,16 +159,38 @@ class CodexRun(CliProcess):
         if self._translator.too_many_steps:
             await self._interrupt()
 
+    # --- For another worker ----------------------------------------------------------------------------------------------
+
+    def _memo(self) -> dict[str, Any]:
+        return {
+            "thread": self._thread.id,
+            "used": dict(self._translator.counting.used),
+            "version": self._started.version,
+            "model": self._started.model,
+            "lost": self._lost,
+            "requests": self._peer.used,
+        }
+
+    def _inherit(self, memo: dict[str, Any], said: bytes) -> None:
+        self._thread = Thread(str(memo["thread"]), memo["used"])
+        self._started = Started(self._prompt.session_id, str(memo["version"]), str(memo["model"]))
+        self._lost = bool(memo["lost"])
+        self._peer = Peer(self._pipes, said=said, used=int(memo["requests"]))
+
+    async def _part(self) -> None:
+        await super()._part()
+        await self._peer.stop()
+
     async def _interrupt(self) -> None:
         try:
-            turn_id = await asyncio.wrap_future(self._turn)
+            turn_id = await asyncio.wrap_future(self._turn_id)
             await self._peer.request("turn/interrupt", {"threadId": self._thread.id, "turnId": turn_id})
         except Exception as error:
             log.debug("codex.not_interrupted", error=str(error))
 
     async def _steer(self, text: str, uuid: str = "") -> Steered:
         try:
-            turn_id = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._turn)), STEER_SECONDS / 2)
+            turn_id = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._turn_id)), STEER_SECONDS / 2)
         except TimeoutError:
             return Steered.REFUSED  # there is no turn to take it, and Codex was not asked
         try:
@@ -244,12 +209,6 @@ class CodexRun(CliProcess):
             log.debug("codex.steered_into_the_dark", error=str(error))
             return Steered.UNKNOWN
 
-    def _end(self, finished: Finished) -> None:
-        if self._ready.done():
-            self._events.put(finished)
-        else:
-            self._ready.set_exception(Broken(finished))
-
     # --- Explaining ------------------------------------------------------------------------------------------------------
 
     async def _explained(self, error: Exception) -> Finished:
@@ -262,4 +221,4 @@ class CodexRun(CliProcess):
         return await self._explain(what, str(error))
 
     def _said(self) -> str:
-        return self._translator.said if self._turn.done() else ""
+        return self._translator.said if self._turn_id.done() else ""
