@@ -62,9 +62,7 @@ class CliRun(CliProcess):
         self._over, self._claim = False, claim
         self._given.set_result(Given(texts, judge, claim))
 
-    def go_on(
-        self, process: ProcessFacts, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim
-    ) -> Self:
+    def go_on(self, process: ProcessFacts, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim) -> Self:
         """Go on with the turn that another worker left in this process. Raises NotAdopted."""
         try:
             inherited = taking.take(process, run=str(claim.execution), epoch=claim.epoch)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,8 @@ from governance import actions as governance_actions
 from governance import queries as governance_queries
 from governance.states import KillMode, KillScope
 from identities.models import ToolGrant
+from tests.emulators import agents
+from tests.emulators.gate import Gate
 from tests.emulators.model import ModelEmulator
 from tests.execution import fake_cli
 from tests.execution.running import CeleryWorker, database_url, ended, eventually, running, until
@@ -35,6 +39,53 @@ STORY = "Once upon a time there was a bot that had all the time in the world, an
 Workers = Callable[..., CeleryWorker]
 
 
+@dataclass(frozen=True)
+class Way:
+    """A real CLI to think with: how a worker is told of it, and how its model runs commands."""
+
+    provider: str
+    model: str = "claude-haiku-4-5"
+    shell: str = "Bash"
+    command: str = "command"
+    events: int = 6  # of the model's answer, after which some of its text is there
+
+    def environment(self, url: str, directory: Path) -> dict[str, str]:
+        """What a worker has to have in its environment."""
+        if self.provider == "codex":
+            return {"OPENAI_API_KEY": "sk-canary-not-a-key", "OPENAI_BASE_URL": f"{url}/v1"}
+        if self.provider == "claude":
+            return {"ANTHROPIC_API_KEY": "sk-ant-canary-not-a-key", "ANTHROPIC_BASE_URL": url}
+        declared = {name: said for name, said in asdict(agents.claude_agent(url)).items() if name != "name"}
+        (directory / "acp.json").write_text(json.dumps({self.provider: declared}))
+        return {"FLEET_ACP_AGENTS": str(directory / "acp.json"), "AGENT_KEY": "sk-ant-canary-not-a-key"}
+
+    def queued(self, text: str, **fields: object) -> Execution:
+        """A turn that waits for a worker."""
+        return made.queued(text, provider=self.provider, model=self.model, **fields)
+
+    def hold(self, model: ModelEmulator) -> Gate:
+        """Let the model stop in the middle of its story until the gate is released."""
+        return model.hold("go", STORY, after_events=self.events)
+
+    def run_command(self, model: ModelEmulator, command: str, *, then: str) -> None:
+        """Let the model ask for this command when it is told to go."""
+        model.call_tool("go", self.shell, {self.command: command}, then=then)
+
+
+WAYS = {
+    "claude": Way("claude"),
+    "codex": Way("codex", model="gpt-5.6-luna", shell="exec_command", command="cmd", events=9),
+    "acp": Way("agent"),
+}
+with_every_cli = pytest.mark.parametrize("way", WAYS, indirect=True)
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest) -> Way:
+    """Claude, unless the test says otherwise."""
+    return WAYS[getattr(request, "param", "claude")]
+
+
 @pytest.fixture(autouse=True)
 def table() -> None:
     """Prices, budgets and policy."""
@@ -43,12 +94,12 @@ def table() -> None:
 
 
 @pytest.fixture
-def workers(tmp_path: Path, model_emulator: ModelEmulator) -> Iterator[Workers]:
+def workers(tmp_path: Path, model_emulator: ModelEmulator, way: Way) -> Iterator[Workers]:
     """Start Celery workers that answer with the real CLI, from one `var`; whatever they leave is ended with the test."""
     started: list[CeleryWorker] = []
 
     def start(**environment: str) -> CeleryWorker:
-        credential = {"ANTHROPIC_API_KEY": "sk-ant-canary-not-a-key", "ANTHROPIC_BASE_URL": model_emulator.url}
+        credential = way.environment(model_emulator.url, tmp_path)
         quick = {"FLEET_WORKER_GRACE_SECONDS": "0.2", "FLEET_WARM_PROCESSES": "0"}
         started.append(CeleryWorker(tmp_path / "var", **credential, **{**quick, **environment}).start())
         return started[-1]
@@ -131,12 +182,13 @@ def wait_blocked_on(table: str) -> None:
     eventually(blocked, f"somebody to wait for {table}")
 
 
+@with_every_cli
 def test_a_stopped_worker_leaves_its_turn_and_the_next_one_goes_on(
-    workers: Workers, model_emulator: ModelEmulator
+    workers: Workers, model_emulator: ModelEmulator, way: Way
 ) -> None:
-    gate = model_emulator.hold("go", STORY, after_events=6)
+    gate = way.hold(model_emulator)
     first = workers()
-    execution = made.queued("go", provider="claude")
+    execution = way.queued("go")
     row = until(has_text, execution)
     first.stop()
     assert first.process.returncode == 0
@@ -150,33 +202,34 @@ def test_a_stopped_worker_leaves_its_turn_and_the_next_one_goes_on(
     assert Worker.objects.get(pk=adopted.owner_id).pid == second.process.pid
 
 
+@with_every_cli
 class TestKilledWorker:
     """kill -9 of the worker; another one of the machine goes on."""
 
-    def test_right_after_the_release(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+    def test_right_after_the_release(self, workers: Workers, model_emulator: ModelEmulator, way: Way) -> None:
         gate = model_emulator.hold("go", STORY)
         workers(), workers()
-        execution = made.queued("go", provider="claude")
+        execution = way.queued("go")
         gate.wait_arrived()
         kill_owner(execution)
         until(adopted, execution)
         gate.release()
         check_answered_once(execution, model_emulator, STORY)
 
-    def test_in_the_middle_of_a_text(self, workers: Workers, model_emulator: ModelEmulator) -> None:
-        gate = model_emulator.hold("go", STORY, after_events=6)
+    def test_in_the_middle_of_a_text(self, workers: Workers, model_emulator: ModelEmulator, way: Way) -> None:
+        gate = way.hold(model_emulator)
         workers(), workers()
-        execution = made.queued("go", provider="claude")
+        execution = way.queued("go")
         until(has_text, execution)
         kill_owner(execution)
         until(adopted, execution)
         gate.release()
         check_answered_once(execution, model_emulator, STORY)
 
-    def test_twice_in_one_turn(self, workers: Workers, model_emulator: ModelEmulator) -> None:
-        gate = model_emulator.hold("go", STORY, after_events=6)
+    def test_twice_in_one_turn(self, workers: Workers, model_emulator: ModelEmulator, way: Way) -> None:
+        gate = way.hold(model_emulator)
         workers(), workers(), workers()
-        execution = made.queued("go", provider="claude")
+        execution = way.queued("go")
         until(has_text, execution)
         for epoch in (1, 2):
             kill_owner(execution)
@@ -185,12 +238,12 @@ class TestKilledWorker:
         check_answered_once(execution, model_emulator, STORY)
 
     def test_while_a_tool_call_waits_for_its_verdict(
-        self, workers: Workers, model_emulator: ModelEmulator, tmp_path: Path
+        self, workers: Workers, model_emulator: ModelEmulator, way: Way, tmp_path: Path
     ) -> None:
         """It is asked again, and the command runs once."""
-        model_emulator.call_tool("go", "Bash", {"command": "echo ran >> ran", "description": "run"}, then="It ran.")
+        way.run_command(model_emulator, "echo ran >> ran", then="It ran.")
         workers(), workers()
-        execution = made.queued("go", identity=made.BotFactory(tools=["Bash"]), provider="claude")
+        execution = way.queued("go", identity=made.BotFactory(tools=["Bash"]))
         until(running, execution)
         with locked("identities_toolgrant"):
             wait_blocked_on("identities_toolgrant")
@@ -203,12 +256,12 @@ class TestKilledWorker:
         assert (kinds.count(EventKind.TOOL_STARTED), kinds.count(EventKind.TOOL_FINISHED)) == (1, 1)
 
     def test_a_tool_call_that_was_allowed_is_not_asked_again(
-        self, workers: Workers, model_emulator: ModelEmulator, tmp_path: Path
+        self, workers: Workers, model_emulator: ModelEmulator, way: Way, tmp_path: Path
     ) -> None:
         command = "echo ran >> ran; while ! test -e go-on; do sleep 0.1; done"
-        model_emulator.call_tool("go", "Bash", {"command": command, "description": "run"}, then="It ran.")
+        way.run_command(model_emulator, command, then="It ran.")
         workers(), workers()
-        execution = made.queued("go", identity=made.BotFactory(tools=["Bash"]), provider="claude")
+        execution = way.queued("go", identity=made.BotFactory(tools=["Bash"]))
         (file,) = eventually(lambda: list(tmp_path.glob("var/workspaces/*/ran")), "the command to run")
         ToolGrant.objects.all().delete()
         kill_owner(execution)
@@ -217,10 +270,10 @@ class TestKilledWorker:
         check_answered_once(execution, model_emulator, "It ran.", asked=2)
         assert file.read_text() == "ran\n"
 
-    def test_while_the_end_is_being_written(self, workers: Workers, model_emulator: ModelEmulator) -> None:
-        gate = model_emulator.hold("go", STORY, after_events=6)
+    def test_while_the_end_is_being_written(self, workers: Workers, model_emulator: ModelEmulator, way: Way) -> None:
+        gate = way.hold(model_emulator)
         workers(), workers()
-        execution = made.queued("go", provider="claude")
+        execution = way.queued("go")
         until(has_text, execution)
         with locked("kernel_journalentry"):
             gate.release()
@@ -228,11 +281,11 @@ class TestKilledWorker:
             kill_owner(execution)
         check_answered_once(execution, model_emulator, STORY)
 
-    def test_right_after_the_end_was_written(self, workers: Workers, model_emulator: ModelEmulator) -> None:
+    def test_right_after_the_end_was_written(self, workers: Workers, model_emulator: ModelEmulator, way: Way) -> None:
         """The shim has not heard that nothing is left to take over: the next worker tells it."""
-        model_emulator.hold("go", STORY, after_events=6)
+        way.hold(model_emulator)
         workers()
-        row = until(has_text, made.queued("go", provider="claude"))
+        row = until(has_text, way.queued("go"))
         kill_owner(row)
         over = {"state": ExecutionState.SUCCEEDED, "outcome": OutcomeClass.OK, "ended_at": clock.db_now()}
         Execution.objects.filter(pk=row.pk).update(**over)
@@ -241,18 +294,18 @@ class TestKilledWorker:
         eventually(lambda: not processes.marked("FLEET_RUN", row.marker), "its CLI to be gone")
         eventually(lambda: not processes.is_alive(row.pid, row.pid_started_at), "its shim to be gone")
 
-    def test_a_session_goes_on_after_an_adopted_turn(self, workers: Workers, model_emulator: ModelEmulator) -> None:
-        gate = model_emulator.hold("go", STORY, after_events=6)
+    def test_a_session_goes_on_after_an_adopted_turn(
+        self, workers: Workers, model_emulator: ModelEmulator, way: Way
+    ) -> None:
+        gate = way.hold(model_emulator)
         workers(), workers()
-        execution = made.queued("go", provider="claude")
+        execution = way.queued("go")
         until(has_text, execution)
         kill_owner(execution)
         until(adopted, execution)
         gate.release()
         row = check_answered_once(execution, model_emulator, STORY)
-        next_turn = made.queued(
-            "And then?", identity=row.identity, provider="claude", session_id=row.session_id, session_turns=1
-        )
+        next_turn = way.queued("And then?", identity=row.identity, session_id=row.session_id, session_turns=1)
         assert until(ended, next_turn).state == ExecutionState.SUCCEEDED
         assert STORY in str(model_emulator.requests[-1].messages)
 
@@ -301,10 +354,11 @@ class TestKilledProcesses:
         assert STORY.startswith(row.answer) and row.answer
 
 
-def test_a_frozen_worker_that_thaws_is_shut_out(workers: Workers, model_emulator: ModelEmulator) -> None:
-    gate = model_emulator.hold("go", STORY, after_events=6)
+@with_every_cli
+def test_a_frozen_worker_that_thaws_is_shut_out(workers: Workers, model_emulator: ModelEmulator, way: Way) -> None:
+    gate = way.hold(model_emulator)
     log = (workers(), workers())[0].log
-    execution = made.queued("go", provider="claude")
+    execution = way.queued("go")
     row = until(has_text, execution)
     frozen = psutil.Process(owner_of(execution))
     frozen.suspend()
@@ -374,10 +428,11 @@ def test_a_stop_needs_no_worker_to_come(
     assert not alive(tree)
 
 
-def test_a_stop_asked_for_while_nobody_was_there(workers: Workers, model_emulator: ModelEmulator) -> None:
-    model_emulator.hold("go", STORY, after_events=6)
+@with_every_cli
+def test_a_stop_asked_for_while_nobody_was_there(workers: Workers, model_emulator: ModelEmulator, way: Way) -> None:
+    way.hold(model_emulator)
     workers()
-    row = until(has_text, made.queued("go", provider="claude"))
+    row = until(has_text, way.queued("go"))
     kill_owner(row)
     actions.request_stop(execution_id=row.pk, reason="enough", by=BY)
     workers()

@@ -20,6 +20,7 @@ from execution.providers.acp.calls import Known
 from execution.providers.acp.translate import Translator
 
 ASKS = "session/request_permission"
+_REFUSAL = "fleet/refusal"  # in an answer's `_meta`, for a worker that goes on with the turn
 _UNKNOWN = Verdict(False, "Fleet could not see what was asked for, so it is not allowed.")
 _NO_ONCE = Verdict(False, "The agent offered no permission for this one time, so it is not allowed.")
 
@@ -35,15 +36,25 @@ class Permissions:
         """Answer what an agent asks of its client. Raises RequestError for anything but a permission: we offer nothing else."""
         if method != ASKS:
             raise RequestError.method_not_found(method)
-        request = RequestPermissionRequest.model_validate(params)
-        known, events = self._translator.ask(request.tool_call, params["toolCall"])
-        for event in events:
-            self._tell(event)
+        request, known = self._learn(params)
         verdict = await self._verdict(known, request.options)
         if verdict is None:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
         known.refusal = "" if verdict.allow else verdict.reason or "Not allowed."
-        return RequestPermissionResponse(outcome=_outcome(verdict, request.options))
+        meta = {_REFUSAL: known.refusal} if known.refusal else None
+        return RequestPermissionResponse(outcome=_outcome(verdict, request.options), field_meta=meta)
+
+    def recall(self, answered: dict[str, Any]) -> None:
+        """Know what another worker has answered, and tell what it told."""
+        _, known = self._learn(answered["request"])
+        known.refusal = str((answered["answer"].get("_meta") or {}).get(_REFUSAL, ""))
+
+    def _learn(self, params: Any) -> tuple[RequestPermissionRequest, Known]:
+        request = RequestPermissionRequest.model_validate(params)
+        known, events = self._translator.ask(request.tool_call, params["toolCall"])
+        for event in events:
+            self._tell(event)
+        return request, known
 
     async def _verdict(self, known: Known, options: list[PermissionOption]) -> Verdict | None:
         """Return what the judge says; None when the turn was cancelled meanwhile, as the protocol wants it answered then."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from django.conf import settings
 
 from budgets.states import Billing
-from execution.ports import Capabilities, Claim, Judge, NotAdopted, ProcessFacts, Prompt, Run, UserText
+from execution.ports import Capabilities, Claim, Judge, ProcessFacts, Prompt, Run, UserText
 from execution.providers import logins
 from execution.providers.acp import launch
 from execution.sandbox import proxy
@@ -27,6 +27,7 @@ class AcpProvider:
             model=self._agent.model,
             models=self._agent.models,
             resumes_sessions=True,  # where it cannot, the person is told
+            adopts=True,
             keeps_its_process=False,
             tells_context_full=False,  # the protocol has no word for it
             tells_refusals=False,  # nor for the reason of one
@@ -68,8 +69,10 @@ class AcpProvider:
     def adopt(
         self, prompt: Prompt, process: ProcessFacts, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim
     ) -> Run:
-        """Refuse: a turn of an agent ends with its worker."""
-        raise NotAdopted(f"A turn of {self._agent.name} ends with its worker.")
+        """Go on with the turn that another worker left in this process. Raises NotAdopted."""
+        from execution.providers.acp.session import AcpRun
+
+        return AcpRun(self._agent, prompt, nursery=self._nursery).go_on(process, texts, judge=judge, claim=claim)
 
     def recover(self, home: Path, session_id: str, uuid: str) -> None:
         """The protocol has no transcript."""

@@ -1,15 +1,9 @@
-"""One turn of an ACP agent: it waits behind the shim with its session open, and gets its prompt when the gate opens.
-
-The protocol lives on an event loop of its own thread; the worker's thread talks to it through futures and a queue.
-"""
+"""One turn of an ACP agent: it waits behind the shim with its session open, and gets its prompt when the gate opens."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import queue
-from collections.abc import Iterator
-from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -19,55 +13,37 @@ from acp.meta import AGENT_METHODS
 from acp.schema import PromptResponse
 from pydantic import ValidationError
 
-from execution.ports import (
-    Claim,
-    Finished,
-    Judge,
-    Notice,
-    ProcessFacts,
-    Prompt,
-    ProviderEvent,
-    Started,
-    UserText,
-)
+from execution.ports import Finished, Notice, ProcessFacts, Prompt, Started, UserText
 from execution.providers.acp import launch
 from execution.providers.acp.agents import Agent
-from execution.providers.acp.handshake import Unsafe, shake_hands
+from execution.providers.acp.handshake import Opened, Unsafe, shake_hands
 from execution.providers.acp.permissions import Permissions
 from execution.providers.acp.sessions import Sessions
 from execution.providers.acp.translate import Translator, evidence_of
-from execution.providers.acp.transport import PipesTransport
-from execution.providers.cli import LOOP, Broken, CliProcess
-from execution.providers.telling import LOST_SESSION, told
+from execution.providers.acp.transport import ANSWERED, PipesTransport
+from execution.providers.run import CliRun, Given
+from execution.providers.telling import LOST_SESSION
 from execution.shim.handle import Nursery
-from execution.shim.pipes import Pipes, Unintelligible
-from fleet.kernel import loops
+from execution.shim.pipes import Unintelligible
 
 log = structlog.get_logger(__name__)
 UPDATE = "session/update"
 
 
-class AcpRun(CliProcess):
-    """One turn with the agent. `prepare`, `release` and `events` belong to the worker's thread; the rest to any."""
+class AcpRun(CliRun):
+    """One turn with the agent."""
 
     def __init__(self, agent: Agent, prompt: Prompt, *, nursery: Nursery) -> None:
-        self._pipes = Pipes()
-        super().__init__(self._pipes, nursery=nursery, session_id=prompt.session_id)
+        super().__init__(prompt, nursery=nursery)
         self.name = agent.name
-        self._agent, self._prompt = agent, prompt
+        self._agent = agent
         self._sessions = Sessions(prompt.home, agent.name)
-        self._given: Future[tuple[tuple[UserText, ...], Judge]] = Future()
-        self._events: queue.SimpleQueue[ProviderEvent | None] = queue.SimpleQueue()
-        self._over = False
-        self._session = ""
-        self._fresh = True
+        self._opened = Opened("", "", fresh=True)
         self._translator: Translator | None = None
         self._permissions: Permissions | None = None
         self._connection: Connection
-        self._transport: PipesTransport
+        self._transport = PipesTransport(self._pipes)
         self._fault: asyncio.Future[None]
-
-    # --- Before the gate -------------------------------------------------------------------------------------------------
 
     def prepare(self) -> ProcessFacts:
         """Start the agent and wait until its session is open."""
@@ -75,69 +51,32 @@ class AcpRun(CliProcess):
         self._wait_ready()
         return facts
 
-    # --- The turn --------------------------------------------------------------------------------------------------------
-
-    def release(self, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim | None = None) -> None:
-        """Hand over the prompt."""
-        self._given.set_result((texts, judge))
-
-    def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
-        """Return what the agent tells; the last one is Finished, unless the run was killed."""
-        return told(self._events, timeout=timeout)
-
-    def interrupt(self) -> None:
-        """Ask the agent to end its turn; its answer to the prompt follows."""
-        if self._given.done():
-            loops.submit(self._interrupt(), loop=LOOP)
-
-    # --- The end ---------------------------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Wait for the agent to leave by itself after its answer, kill it otherwise, and let go of everything."""
-        self.let_go(politely=self._over)
-
-    def settle(self) -> None:
-        """Nobody adopts it."""
-
     def again(self) -> None:
         """Each turn has a process of its own."""
 
     # --- On the loop -----------------------------------------------------------------------------------------------------
 
-    async def _live(self) -> None:
-        """Open the session, wait for the gate, hand over the prompt, and report until the turn is over."""
-        try:
-            self._fault = asyncio.get_running_loop().create_future()
-            await self._pipes.connect()
-            self._transport = PipesTransport(self._pipes)
-            self._connection = Connection(self._hear, self._transport)
-            await self._open()
-            self._ready.set_result(None)
-            texts, judge = await asyncio.wrap_future(self._given)
-            await self._turn(texts, judge)
-        except Exception as error:
-            self._end(await self._explained(error))
-        finally:
-            self._events.put(None)
-            with contextlib.suppress(BrokenPipeError):
-                await self._pipes.end_input()
-
-    async def _open(self) -> None:
-        """Open the agent's session; which one it is will be remembered when the turn begins."""
+    async def _meet(self) -> None:
+        """Open the agent's session, unless another worker did; which one it is will be remembered when the turn begins."""
+        self._fault = asyncio.get_running_loop().create_future()
+        self._connection = Connection(self._hear, self._transport)
         prompt = self._prompt
-        known = self._sessions.find(prompt.session_id)
-        opened = await shake_hands(self._connection, self._agent, prompt, known=known)
-        self._session, self._fresh = opened.id, opened.fresh
-        if opened.fresh and prompt.resume:
+        if not self._adopted:
+            known = self._sessions.find(prompt.session_id)
+            self._opened = await shake_hands(self._connection, self._agent, prompt, known=known)
+        if self._opened.fresh and prompt.resume:
             self._events.put(Notice(LOST_SESSION))
-        self._events.put(Started(prompt.session_id, opened.version, prompt.model))
+        self._events.put(Started(prompt.session_id, self._opened.version, prompt.model))
 
-    async def _turn(self, texts: tuple[UserText, ...], judge: Judge) -> None:
-        self._sessions.keep(self._prompt.session_id, self._session)
-        translator = self._translating(f"{self._session}:{texts[-1].uuid}")
+    async def _turn(self, given: Given) -> None:
+        self._sessions.keep(self._prompt.session_id, self._opened.id)
+        translator = self._translating(f"{self._opened.id}:{given.texts[-1].uuid}")
         self._translator = translator
-        self._permissions = Permissions(translator, judge, tell=self._events.put)
-        message = {"sessionId": self._session, "prompt": self._blocks(texts)}
+        self._permissions = Permissions(translator, given.judge, tell=self._events.put)
+        if self._transport.was_cancelled:
+            self._permissions.cancelled.set()
+        await self._open_gate(given)
+        message = {"sessionId": self._opened.id, "prompt": self._blocks(given.texts)}
         asked = asyncio.ensure_future(self._connection.send_request(AGENT_METHODS["session_prompt"], message))
         await asyncio.wait({asked, self._fault}, return_when=asyncio.FIRST_COMPLETED)
         if self._fault.done():
@@ -150,7 +89,7 @@ class AcpRun(CliProcess):
     def _blocks(self, texts: tuple[UserText, ...]) -> list[dict[str, str]]:
         """Return the prompt. Agents take a leading slash for a command of theirs; nobody in a chat gives those."""
         said = [f"Message: {text.text}" if text.text.lstrip().startswith("/") else text.text for text in texts]
-        if self._fresh and not self._agent.takes_system_prompt:
+        if self._opened.fresh and not self._agent.takes_system_prompt:
             said.insert(0, self._prompt.system_prompt)
         return [{"type": "text", "text": text} for text in said]
 
@@ -160,6 +99,8 @@ class AcpRun(CliProcess):
             if self._permissions is None:
                 raise RequestError.method_not_found(method)
             return await self._permissions.answer(method, params)
+        if method == ANSWERED and self._permissions is not None:
+            self._permissions.recall(params)
         if method == UPDATE and self._translator is not None:
             self._take(self._translator, params)
         return None
@@ -167,7 +108,7 @@ class AcpRun(CliProcess):
     def _take(self, translator: Translator, params: dict[str, Any]) -> None:
         """Put an update's events into the queue. What a session below ours says is not the answer; what it runs is looked at."""
         update = params["update"]
-        if params.get("sessionId") != self._session and update.get("sessionUpdate") == "agent_message_chunk":
+        if params.get("sessionId") != self._opened.id and update.get("sessionUpdate") == "agent_message_chunk":
             return
         try:
             for event in translator.take(update):
@@ -180,15 +121,26 @@ class AcpRun(CliProcess):
         try:
             if self._permissions is not None:
                 self._permissions.cancelled.set()
-            await self._connection.send_notification(AGENT_METHODS["session_cancel"], {"sessionId": self._session})
+            await self._connection.send_notification(AGENT_METHODS["session_cancel"], {"sessionId": self._opened.id})
         except Exception as error:
             log.debug("acp.not_interrupted", error=str(error))
 
-    def _end(self, finished: Finished) -> None:
-        if self._ready.done():
-            self._events.put(finished)
-        else:
-            self._ready.set_exception(Broken(finished))
+    # --- For another worker ----------------------------------------------------------------------------------------------
+
+    def _memo(self) -> dict[str, Any]:
+        opened = self._opened
+        return {
+            "session": opened.id,
+            "version": opened.version,
+            "fresh": opened.fresh,
+            "model": self._prompt.model,
+            "requests": self._transport.requests,
+        }
+
+    def _inherit(self, memo: dict[str, Any], said: bytes) -> None:
+        self._opened = Opened(str(memo["session"]), str(memo["version"]), fresh=bool(memo["fresh"]))
+        self._prompt = replace(self._prompt, model=str(memo["model"]))  # by which it is priced
+        self._transport = PipesTransport(self._pipes, said=said, requests=int(memo["requests"]))
 
     # --- Explaining ------------------------------------------------------------------------------------------------------
 
