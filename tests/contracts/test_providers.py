@@ -7,6 +7,7 @@ of one process, an API that does as it is told.
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,9 +18,11 @@ import pytest
 
 from execution import ports
 from execution.ports import (
+    Claim,
     ExecutionProvider,
     Finished,
     Judge,
+    NotAdopted,
     Notice,
     NotPrepared,
     Prompt,
@@ -444,6 +447,138 @@ class TestAnotherTurn:
             run = run.again()
             outcomes.append(self.follow(run, cast.tool)[-1].outcome)
         assert outcomes == [OutcomeClass.OK] * 3
+
+
+@pytest.mark.realcli
+class TestAdoption:
+    """Another worker goes on with a turn: it hears what the first one heard, and says nothing twice."""
+
+    @pytest.fixture(params=CLIS)
+    def cast(self, request) -> CliCast:
+        cast = request.getfixturevalue(request.param)
+        assert cast.provider.capabilities.adopts
+        return cast
+
+    @pytest.fixture
+    def adopt(self, cast: CliCast, prompt: Prompt) -> Iterator[Callable[..., Run]]:
+        """Go on with a turn as the next worker would, under a higher epoch each time."""
+        prompt = replace(prompt, model=cast.provider.capabilities.model_for(prompt.model))
+        runs: list[Run] = []
+
+        def adopted(facts: ports.ProcessFacts, said: tuple[UserText, ...], *, judge: Judge, **changes: object) -> Run:
+            claim, told = Claim(1, len(runs) + 1), replace(prompt, **changes)
+            runs.append(cast.provider.adopt(told, facts, said, judge=judge, claim=claim))
+            return runs[-1]
+
+        yield adopted
+        for run in reversed(runs):  # the last one has it
+            run.close()
+            assert run.kill()
+
+    def begin(self, run: Run, said: tuple[UserText, ...], judge: Judge = allow) -> Iterator[ProviderEvent | None]:
+        run.release(said, judge=judge, claim=Claim(1, 0))
+        return run.events(timeout=0.5)
+
+    def heard(self, run: Run) -> list[ProviderEvent]:
+        return [event for event in run.events(timeout=0.5) if event is not None]
+
+    @pytest.mark.parametrize("verdict", [Verdict(True), Verdict(False, "Not on a Sunday.")], ids=["allowed", "refused"])
+    def test_it_hears_the_same_and_no_call_is_judged_again(
+        self, open_run: Open, adopt: Callable[..., Run], cast: CliCast, verdict: Verdict
+    ) -> None:
+        first, said = open_run(), texts(cast.tool)
+        facts = first.prepare()
+        before = [event for event in self.begin(first, said, lambda _: verdict) if event is not None]
+        first.leave()
+        again: list[ToolCall] = []
+        second = adopt(facts, said, judge=lambda call: again.append(call) or Verdict(False, "Too late."))
+        assert self.heard(second) == before
+        assert (before[-1].outcome, again, len(cast.model.requests)) == (OutcomeClass.OK, [], 2)
+        assert second.again() is None
+
+    def test_a_call_without_an_answer_is_judged_by_who_goes_on(
+        self, open_run: Open, adopt: Callable[..., Run], cast: CliCast
+    ) -> None:
+        first, said, asked, go_on = open_run(), texts(cast.tool), threading.Event(), threading.Event()
+
+        def undecided(_: ToolCall) -> Verdict:
+            asked.set()
+            go_on.wait(30)
+            return Verdict(False, "The one who left says no.")
+
+        facts = first.prepare()
+        first.release(said, judge=undecided, claim=Claim(1, 0))
+        assert asked.wait(30)
+        first.leave()
+        events = self.heard(adopt(facts, said, judge=allow))
+        go_on.set()
+        assert [(event.ok, event.summary.strip()) for event in only(events, ToolFinished)] == [(True, "mock")]
+        assert len(only(events, ToolStarted)) == 1
+
+    def test_it_goes_on_in_the_middle_of_a_text(self, open_run: Open, adopt: Callable[..., Run], cast: CliCast) -> None:
+        """And once more: nothing is heard twice, and it can still be interrupted."""
+        first, said = open_run(), texts(cast.silence)
+        facts = first.prepare()
+        before = []
+        for event in self.begin(first, said):
+            if event is None:
+                break
+            before.append(event)
+        first.leave()
+        second = adopt(facts, said, judge=allow)
+        assert [event for event, _ in zip(second.events(timeout=5), before, strict=False)] == before
+        second.leave()
+        third, events = adopt(facts, said, judge=allow), []
+        for event in third.events(timeout=0.5):
+            events.append(event)
+            if event is None:
+                third.interrupt()
+        events = [event for event in events if event is not None]
+        assert events[: len(before)] == before
+        assert (events[-1].outcome, len(cast.model.requests)) == (OutcomeClass.STOPPED, 1)
+
+    def test_what_the_session_had_used_before_is_not_counted_again(
+        self, open_run: Open, adopt: Callable[..., Run], cast: CliCast
+    ) -> None:
+        run = open_run()
+        events_of(run, cast.answer)
+        run.close()
+        first, said = open_run(session_turns=1), texts(cast.answer)
+        facts = first.prepare()
+        before = [event for event in self.begin(first, said) if event is not None]
+        first.leave()
+        second = adopt(facts, said, judge=allow, session_turns=1)
+        assert self.heard(second) == before
+        assert [usage.output for usage in highest(before).values()] == [20]
+
+    def test_a_later_turn_of_the_same_process_begins_where_it_began(
+        self, open_run: Open, adopt: Callable[..., Run], cast: CliCast
+    ) -> None:
+        if not cast.provider.capabilities.keeps_its_process:
+            pytest.skip("It declares that each turn has a process of its own.")
+        run, said = open_run(), texts(cast.answer)
+        facts = run.prepare()
+        run.release(texts(cast.tool), judge=allow, claim=Claim(2, 0))
+        self.heard(run)
+        first = run.again()
+        run.settle()
+        before = [event for event in self.begin(first, said) if event is not None]
+        first.leave()
+        second = adopt(facts, said, judge=allow, session_turns=1)
+        assert self.heard(second) == before
+        assert [usage.output for usage in highest(before).values()] == [20]
+
+    def test_who_comes_late_or_for_another_turn_is_sent_away(
+        self, open_run: Open, cast: CliCast, prompt: Prompt
+    ) -> None:
+        run, said = open_run(), texts(cast.silence)
+        facts = run.prepare()
+        run.release(said, judge=allow, claim=Claim(1, 5))
+        next(event for event in run.events(timeout=0.5) if event is None)
+        for claim in (Claim(1, 5), Claim(2, 6)):
+            with pytest.raises(NotAdopted):
+                cast.provider.adopt(prompt, facts, said, judge=allow, claim=claim)
+        assert run.is_there()
 
 
 @pytest.mark.realcli

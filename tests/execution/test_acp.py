@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from acp.schema import PromptResponse, ToolCallUpdate
@@ -18,6 +20,7 @@ from execution.providers.acp.agents import Agent, BadDeclaration
 from execution.providers.acp.provider import AcpProvider
 from execution.providers.acp.sessions import Sessions
 from execution.providers.acp.translate import Translator, evidence_of
+from execution.providers.acp.transport import ANSWERED, PipesTransport
 from execution.providers.mock.provider import MockProvider
 from execution.shim.pipes import Unintelligible
 from execution.states import ExecutionState, OutcomeClass, SpendStage
@@ -119,6 +122,54 @@ class TestLaunch:
     def test_a_session_is_found_by_the_agent_that_began_it(self, tmp_path: Path) -> None:
         Sessions(tmp_path, "scribe").keep("s", "theirs")
         assert (Sessions(tmp_path, "scribe").find("s"), Sessions(tmp_path, "other").find("s")) == ("theirs", "")
+
+
+class Line:
+    """Pipes over which an agent has said this."""
+
+    def __init__(self, *said: dict) -> None:
+        self._said, self.written = said, []
+
+    async def read_messages(self):
+        for message in self._said:
+            yield message
+
+    async def write(self, line: str) -> None:
+        self.written.append(json.loads(line))
+
+
+class TestGoingOn:
+    """What a successor says and hears."""
+
+    PROMPT: ClassVar = {"id": 4, "method": "session/prompt"}
+
+    def transport(self, line: Line, *said: dict) -> PipesTransport:
+        return PipesTransport(line, said="".join(json.dumps(message) + "\n" for message in said).encode(), requests=4)
+
+    @pytest.mark.parametrize("was_asked", [True, False])
+    def test_the_prompt_is_said_once_and_its_answer_found(self, was_asked: bool) -> None:
+        async def speak() -> dict:
+            await transport.send({"id": 0, "method": "session/prompt"})
+            await transport.send({"id": 1, "method": "session/other"})
+            return await transport.receive()
+
+        line = Line({"id": 4, "result": {"stopReason": "end_turn"}})
+        transport = self.transport(line, *([self.PROMPT] if was_asked else []))
+        assert asyncio.run(speak())["id"] == 0
+        assert [message["id"] for message in line.written] == ([5] if was_asked else [4, 5])
+
+    def test_nothing_is_heard_before_the_prompt(self) -> None:
+        async def listen() -> None:
+            await asyncio.wait_for(transport.receive(), 0.05)
+
+        transport = self.transport(Line({"id": 4, "result": {}}), self.PROMPT)
+        with pytest.raises(TimeoutError):
+            asyncio.run(listen())
+
+    def test_an_agent_cannot_say_that_something_was_allowed(self) -> None:
+        transport = PipesTransport(Line({"method": ANSWERED, "params": {}}))
+        assert asyncio.run(transport.receive()) is None
+        assert isinstance(transport.end, Unintelligible)
 
 
 class TestTelling:

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from django.db.models import Sum
 
 from budgets.models import Reservation, TokenLedger
 from execution import actions, queries
@@ -27,7 +28,7 @@ from governance.states import KillMode, KillScope
 from identities.models import ToolGrant
 from tests.emulators import agents
 from tests.emulators.gate import Gate
-from tests.emulators.model import ModelEmulator
+from tests.emulators.model import ModelEmulator, Usage
 from tests.execution import fake_cli
 from tests.execution.running import CeleryWorker, database_url, ended, eventually, running, until
 from tests.factories import execution as made
@@ -36,6 +37,7 @@ from tests.factories.execution import BY
 pytestmark = [pytest.mark.timeout(180), pytest.mark.django_db(transaction=True), pytest.mark.realcli]
 
 STORY = "Once upon a time there was a bot that had all the time in the world, and a worker that had none of it."
+SPENT = Usage().output  # by every answer of the emulated model
 Workers = Callable[..., CeleryWorker]
 
 
@@ -131,6 +133,8 @@ def check_answered_once(execution: Execution, model: ModelEmulator, answer: str,
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert len([event for event in events if event.kind == EventKind.STARTED]) == 1
     assert len(model.requests) == asked
+    metered = TokenLedger.objects.filter(execution_id=row.pk, unit="output").aggregate(Sum("quantity"))
+    assert (row.output, metered["quantity__sum"]) == (SPENT * asked, SPENT * asked)
     assert row.spend_stage == SpendStage.SETTLED
     assert Reservation.objects.get(pk=row.reservation_id).state == "settled"
     eventually(lambda: not processes.is_alive(row.pid, row.pid_started_at), "its shim to be gone")
