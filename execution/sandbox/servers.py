@@ -35,10 +35,11 @@ class Servers:
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
 
 
-def arrange(prompt: Prompt, scratch: Path, environment: Mapping[str, str]) -> Servers:
+def arrange(prompt: Prompt, scratch: Path, environment: Mapping[str, str], *, only_tools: bool = False) -> Servers:
     """Return how the CLI of this prompt gets its MCP servers. Programs are reached over sockets in `scratch`.
 
-    Raises NotPrepared for a secret that is not there.
+    `only_tools` keeps what else these programs have from a CLI that would read it unasked. Raises NotPrepared for a secret that
+    is not there.
     """
     if not prompt.mcp_config:
         return Servers()
@@ -51,7 +52,8 @@ def arrange(prompt: Prompt, scratch: Path, environment: Mapping[str, str]) -> Se
     programs = {name: s for name, s in prompt.mcp_config.items() if s.transport == Transport.STDIO}
     sockets = {name: scratch / f"mcp-{number}.sock" for number, name in enumerate(programs)}
     configuration = {name: _address(server, secrets[name]) for name, server in prompt.mcp_config.items() if server.url}
-    configuration |= {name: _connector(path) for name, path in sockets.items()}
+    kept = ("tools",) if only_tools else ()
+    configuration |= {name: _connector(path, kept) for name, path in sockets.items()}
     if not programs:
         return Servers(configuration)
     told = [_program(prompt, server, sockets[name], environment) for name, server in programs.items()]
@@ -67,9 +69,9 @@ def _address(server: Connection, secrets: Mapping[str, str]) -> dict[str, Any]:
     return {"type": server.transport, "url": server.url, "headers": {**dict(server.settings), **secrets}}
 
 
-def _connector(path: Path) -> dict[str, Any]:
-    python = os.path.realpath(sys.executable)
-    return {"type": "stdio", "command": python, "args": ["-I", "-S", os.fspath(CONNECT), os.fspath(path)], "env": {}}
+def _connector(path: Path, kept: tuple[str, ...]) -> dict[str, Any]:
+    arguments = ["-I", "-S", os.fspath(CONNECT), os.fspath(path), *kept]
+    return {"type": "stdio", "command": os.path.realpath(sys.executable), "args": arguments, "env": {}}
 
 
 def _program(prompt: Prompt, server: Connection, path: Path, environment: Mapping[str, str]) -> dict[str, Any]:

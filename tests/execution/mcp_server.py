@@ -15,5 +15,11 @@ def find_customer(name: str) -> str:
     return f"{name} is customer 4711; token {hashlib.sha256(token.encode()).hexdigest()[:12]}; at {os.environ.get('CRM_REGION')}"
 
 
+@server.resource("crm://customers")
+def customers() -> str:
+    """All customers."""
+    return "Larkfield and Sons"
+
+
 if __name__ == "__main__":
     server.run()

@@ -16,6 +16,8 @@ from openai_codex.generated.v2_all import (
 from execution.ports import ToolCall
 
 ToolItem = CommandExecutionThreadItem | FileChangeThreadItem | McpToolCallThreadItem
+_LISTS = ("list_mcp_resources", "list_mcp_resource_templates")
+_RESOURCES = (*_LISTS, "read_mcp_resource")
 _SHELLS = ("bash", "sh", "zsh")
 
 
@@ -30,6 +32,16 @@ def calls_of(item: Any) -> tuple[ToolCall, ...]:
             arguments = item.arguments if isinstance(item.arguments, dict) else {}
             return (ToolCall(item.id, f"mcp__{item.server}__{item.tool}", arguments),)
     return ()
+
+
+def is_resource(item: Any) -> bool:
+    """Return whether this is one of the tools of Codex itself that list and read what MCP servers have."""
+    return isinstance(item, McpToolCallThreadItem) and item.tool in _RESOURCES
+
+
+def is_list(item: McpToolCallThreadItem) -> bool:
+    """Return whether it only lists what there is, as Codex does of its own accord with tools."""
+    return item.tool in _LISTS
 
 
 def command_call(call_id: str, command: str) -> ToolCall:

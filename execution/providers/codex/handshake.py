@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from django.conf import settings
 from openai_codex.generated.v2_all import ThreadResumeParams, ThreadStartParams
 
@@ -14,6 +16,8 @@ from execution.providers.codex import launch
 from execution.providers.codex.rpc import Peer
 from execution.providers.codex.threads import Thread
 
+log = structlog.get_logger(__name__)
+_SERVER_STATUS = "mcpServer/startupStatus/updated"
 _CLIENT = {"name": "fleet", "title": "Fleet", "version": "1"}
 
 
@@ -30,7 +34,7 @@ class Opened:
     model: str
 
 
-async def shake_hands(peer: Peer, prompt: Prompt, *, known: Thread | None) -> Opened:
+async def shake_hands(peer: Peer, prompt: Prompt, *, known: Thread | None, servers: Mapping[str, Any]) -> Opened:
     """Sign in and resume the known thread, or begin one. Raises Unsafe, RequestRefused, or what ended the app-server."""
     hello = {"clientInfo": _CLIENT, "capabilities": {"experimentalApi": True}}
     version = _version_in(await peer.request("initialize", hello))
@@ -40,23 +44,36 @@ async def shake_hands(peer: Peer, prompt: Prompt, *, known: Thread | None) -> Op
         )
     await peer.notify("initialized")
     await peer.request("account/login/start", {"type": "apiKey", "apiKey": settings.OPENAI_API_KEY})
-    opened = await _open_thread(peer, prompt, known)
+    opened = await _open_thread(peer, prompt, known, servers)
     _check_keeps_to_settings(opened)
+    await _wait_for(servers, peer)
     return Opened(known or Thread(str(opened["thread"]["id"])), version, str(opened["model"]))
 
 
-async def _open_thread(peer: Peer, prompt: Prompt, known: Thread | None) -> dict[str, Any]:
+async def _open_thread(peer: Peer, prompt: Prompt, known: Thread | None, servers: Mapping[str, Any]) -> dict[str, Any]:
     fields = {
         "base_instructions": prompt.system_prompt,
         "cwd": str(prompt.workspace),
         "model": prompt.model,
         "approval_policy": launch.ASKS,
         "sandbox": "workspace-write",
+        **({"config": {"mcp_servers": servers}} if servers else {}),
     }
     if known is None:
         return await peer.request("thread/start", ThreadStartParams.model_validate(fields))
     resumed = ThreadResumeParams.model_validate({**fields, "thread_id": known.id, "exclude_turns": True})
     return await peer.request("thread/resume", resumed)
+
+
+async def _wait_for(servers: Mapping[str, Any], peer: Peer) -> None:
+    """Wait until each MCP server was connected with, or could not be: what connects after the prompt could be anybody."""
+    starting = set(servers)
+    while starting:
+        told = await anext(peer.incoming())
+        if told.method == _SERVER_STATUS and told.params.get("status") != "starting":
+            starting.discard(str(told.params.get("name")))
+            if told.params.get("status") != "ready":
+                log.warning("codex.server_not_ready", server=told.params.get("name"), status=told.params.get("status"))
 
 
 def _check_keeps_to_settings(opened: dict[str, Any]) -> None:

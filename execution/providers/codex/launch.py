@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +17,11 @@ from typing import Any
 
 from django.conf import settings
 
-from execution.ports import Prompt
+from execution.ports import Finished, NotPrepared, Prompt
 from execution.providers.codex.threads import THREADS
-from execution.sandbox import Needs, check_enclosable, enclose, own_directories
+from execution.sandbox import Needs, Servers, arrange, check_enclosable, enclose, own_directories
+from execution.states import OutcomeClass
+from identities.states import Transport
 
 OLDEST_VERSION = (
     0,
@@ -26,6 +29,7 @@ OLDEST_VERSION = (
     0,
 )  # from here on "untrusted" means that every command asks; older ones let `ls` and its like run
 ASKS = "untrusted"  # the approval policy of every call; a setting of that name is refused by the CLI
+SERVER_SECONDS = 20  # what an MCP server gets to start; less than the whole handshake
 RETRIES = 4  # about three seconds; a person waits
 OPENAI_URL = "https://api.openai.com/v1"
 SHELL_TOOLS = ("Bash", "Read", "Write", "Edit")  # grants that Codex can only serve by its shell and its patches
@@ -44,14 +48,15 @@ _OFF = (
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How to start one CLI."""
+    """How to start one CLI. `servers` are its MCP servers as it is told of them once it runs; some have secrets in them."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     cwd: Path
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     scratch: Path | None = None
     network: str = ""
+    servers: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def prepare(prompt: Prompt) -> Launch:
@@ -61,17 +66,50 @@ def prepare(prompt: Prompt) -> Launch:
     own_directories(prompt.home, configuration, _temporary(prompt.home), configuration / THREADS)
     for name in _FOREIGN:
         _remove(configuration / name)
+    if not prompt.mcp_config:
+        return _plan(prompt, configuration, None)
+    scratch = Path(tempfile.mkdtemp(prefix="fleet-"))  # not below the home: a socket's path may have 107 bytes
+    try:
+        return _plan(prompt, configuration, scratch)
+    except NotPrepared:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _plan(prompt: Prompt, configuration: Path, scratch: Path | None) -> Launch:
+    environment = _environment(prompt, configuration)
+    servers = arrange(prompt, scratch, environment, only_tools=True) if scratch else Servers()
     overrides = (argument for name, value in _configuration(prompt).items() for argument in ("-c", f"{name}={value}"))
     cli = cli_path().resolve()
     needs = Needs(
-        programs=(cli, cli.with_name("codex-code-mode-host")),
-        writable=(),
+        programs=(cli, cli.with_name("codex-code-mode-host"), *servers.programs),
+        writable=(scratch,) if scratch else (),
         api=settings.OPENAI_BASE_URL or OPENAI_URL,
         nests=True,  # its own sandbox keeps its tools off the network and out of CODEX_HOME
+        before=servers.before,
     )
-    command = (str(cli), *overrides, "app-server")
-    enclosed = enclose(command, _environment(prompt, configuration), prompt=prompt, needs=needs)
-    return Launch(enclosed.argv, enclosed.environment, prompt.workspace, network=enclosed.network)
+    told = {name: _server(name, said) for name, said in servers.configuration.items()}
+    enclosed = enclose((str(cli), *overrides, "app-server"), environment, prompt=prompt, needs=needs)
+    return Launch(
+        enclosed.argv, enclosed.environment, prompt.workspace, servers.secrets, scratch, enclosed.network, told
+    )
+
+
+def _server(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an MCP server in Codex's words; each call of its tools asks. Raises NotPrepared for what Codex does not speak."""
+    rules = {"default_tools_approval_mode": "prompt", "startup_timeout_sec": SERVER_SECONDS}
+    match said["type"]:
+        case Transport.STDIO:
+            return {"command": said["command"], "args": said["args"], "env": said["env"], **rules}
+        case Transport.HTTP:
+            return {"url": said["url"], "http_headers": said["headers"], **rules}
+    raise NotPrepared(
+        Finished(
+            OutcomeClass.GOVERNANCE,
+            sentence=f"Nothing was started. Codex does not speak with MCP servers as “{name}” is connected ({said['type']}). "
+            "An administrator can connect it by HTTP, or let another provider answer.",
+        )
+    )
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class CodexRun(CliRun):
         self._end_of_turn: Finished | None = None
         self._peer = Peer(self._pipes)
         self._thread = Thread("")
+        self._servers: Mapping[str, Any] = {}
         self._lost = False  # what was said in the session before
         self._translator: Translator
         self._started: Started
@@ -53,6 +54,7 @@ class CodexRun(CliRun):
     def prepare(self) -> ProcessFacts:
         """Start the CLI and wait until its thread is open; it calls no API before it gets a prompt."""
         plan = launch.prepare(self._prompt)
+        self._servers = plan.servers
         with launch.alone_at_first(self._prompt.home):
             facts = self._spawn(plan)
             self._wait_ready()
@@ -92,7 +94,7 @@ class CodexRun(CliRun):
             session_id = self._prompt.session_id
             known = self._threads.find(session_id)
             self._lost = self._prompt.resume and known is None
-            opened = await shake_hands(self._peer, self._prompt, known=known)
+            opened = await shake_hands(self._peer, self._prompt, known=known, servers=self._servers)
             self._thread = opened.thread
             self._started = Started(session_id, opened.version, opened.model)
         self._begin_to_tell(self._thread.used)
@@ -146,7 +148,7 @@ class CodexRun(CliRun):
     async def _tell(self, incoming: Incoming, approvals: Approvals) -> None:
         used = dict(self._translator.counting.used)
         for event in self._translator.take(incoming):
-            approvals.check(event)
+            await approvals.check(event)
             if isinstance(event, Finished):
                 self._end_of_turn, self._over = event, True
             self._events.put(event)
