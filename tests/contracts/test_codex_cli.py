@@ -178,6 +178,26 @@ def test_nothing_can_be_typed_into_a_running_program(open_run: Open, model: Mode
     assert "Script completed" not in str(model.requests[-1].tool_results)
 
 
+@pytest.mark.parametrize("name", ["gpt-5.6-luna", "gpt-5.6-sol"])
+def test_there_are_no_subagents(open_run: Open, model: ModelEmulator, name: str) -> None:
+    """Their words and tokens would be taken for the turn's."""
+    model.call_script("go", "text(Object.keys(tools).join())", then="Done.")
+    turn(open_run(model=name), "go")
+    told = str(model.requests[-1].tool_results)
+    assert "exec_command" in told and "agent" not in told
+
+
+def test_a_subagent_that_works_all_the_same_ends_the_run(
+    open_run: Open, model: ModelEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = launch._configuration
+    monkeypatch.setattr(launch, "_configuration", lambda prompt: ours(prompt) | {"agents": "{max_depth = 1}"})
+    spawn = 'text(JSON.stringify(await tools.multi_agent_v1__spawn_agent({message: "inner", agent_type: "default"})))'
+    model.call_script("go", spawn, then="Done.")
+    finished = turn(open_run(), "go")[-1]
+    assert finished.outcome == OutcomeClass.ERROR and "beside the turn" in finished.sentence
+
+
 def test_the_key_is_nowhere_a_tool_could_read_it(open_run: Open, model: ModelEmulator, prompt: Prompt) -> None:
     model.call_tool(
         "go", "exec_command", {"cmd": "env; cat /proc/*/environ /proc/*/cmdline | tr '\\0' ' '"}, then="Done."

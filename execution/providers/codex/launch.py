@@ -176,6 +176,10 @@ def _configuration(prompt: Prompt) -> dict[str, str]:
         "cli_auth_credentials_store": "ephemeral",  # the key stays in the CLI's memory
         "allow_login_shell": False,
         "web_search": "disabled",
+        "agents": {
+            "enabled": False,
+            "max_depth": 0,
+        },  # the feature's switch alone is overruled by what a model is known for
         "history": {"persistence": "none"},
         "analytics": {"enabled": False},
         "feedback": {"enabled": False},

@@ -134,6 +134,7 @@ class CodexRun(CliRun):
         begun = False
         async for incoming in self._peer.incoming():
             begun = begun or self._begins(incoming)
+            self._check_is_alone(incoming)
             if incoming.id is not None:
                 approvals.ask(incoming)
             elif begun:
@@ -144,6 +145,11 @@ class CodexRun(CliRun):
     def _begins(self, incoming: Incoming) -> bool:
         turn = incoming.params.get("turn") or {}
         return incoming.method == "turn/started" and turn.get("id") == self._turn_id.result()
+
+    def _check_is_alone(self, incoming: Incoming) -> None:
+        """Raise Unintelligible when another thread begins to work: what it says and uses would be taken for our turn's."""
+        if incoming.method == "turn/started" and incoming.params.get("threadId") != self._thread.id:
+            raise Unintelligible("It began to work on something beside the turn, so it was ended.")
 
     async def _tell(self, incoming: Incoming, approvals: Approvals) -> None:
         used = dict(self._translator.counting.used)
