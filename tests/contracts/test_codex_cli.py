@@ -178,6 +178,30 @@ def test_nothing_can_be_typed_into_a_running_program(open_run: Open, model: Mode
     assert "Script completed" not in str(model.requests[-1].tool_results)
 
 
+def test_its_transcript_tells_of_each_turn_what_was_heard(open_run: Open, model: ModelEmulator, prompt: Prompt) -> None:
+    """In the middle of a turn, too; and nothing of one that it never had."""
+    model.call_tool("go", "exec_command", {"cmd": "echo mock"}, then="It said mock.")
+    model.hold("wait", "Once upon a time there was a bot that had all the time in the world.", after_events=9)
+    provider, run, heard = CodexProvider(), open_run(), {}
+    run.prepare()
+    for text in ("Hello", "go"):
+        said = UserText(str(uuid.uuid4()), text)
+        run.release((said,), judge=allow)
+        heard[said.uuid] = [event for event in run.events(timeout=0.5) if event is not None]
+        run = run.again()
+    last = UserText(str(uuid.uuid4()), "wait")
+    run.release((last,), judge=allow)
+    next(event for event in run.events(timeout=0.5) if event is None)
+    for number, events in heard.items():
+        recovered = provider.recover(prompt.home, prompt.session_id, number)
+        assert (recovered.text, recovered.is_whole) == (events[-1].text, True)
+        assert list(recovered.usages) == [report.usage for report in only(events, UsageReported)] != []
+    recovered = provider.recover(prompt.home, prompt.session_id, last.uuid)
+    assert (recovered.is_whole, recovered.usages) == (False, ())
+    assert provider.recover(prompt.home, prompt.session_id, str(uuid.uuid4())) is None
+    assert provider.recover(prompt.home, str(uuid.uuid4()), last.uuid) is None
+
+
 @pytest.mark.parametrize("name", ["gpt-5.6-luna", "gpt-5.6-sol"])
 def test_there_are_no_subagents(open_run: Open, model: ModelEmulator, name: str) -> None:
     """Their words and tokens would be taken for the turn's."""

@@ -474,6 +474,7 @@ def expire(execution: Execution) -> None:
     Execution.objects.filter(pk=execution.pk).update(lease_until=clock.db_now(-dt.timedelta(seconds=1)))
 
 
+@pytest.mark.parametrize("way", ["claude", "codex"], indirect=True)
 class TestWhatNobodyCanGoOnWith:
     """Worker, shim and CLI are gone: what the CLI has written down is all there is."""
 
@@ -483,10 +484,12 @@ class TestWhatNobodyCanGoOnWith:
         kill_owner(row)
         os.kill(row.pid, signal.SIGKILL)
 
-    def test_a_whole_answer_is_recovered_and_says_so(self, workers: Workers, model_emulator: ModelEmulator) -> None:
-        gate = model_emulator.hold("go", STORY, after_events=6)
+    def test_a_whole_answer_is_recovered_and_says_so(
+        self, workers: Workers, model_emulator: ModelEmulator, way: Way
+    ) -> None:
+        gate = way.hold(model_emulator)
         workers()
-        execution = made.queued("go", provider="claude")
+        execution = way.queued("go")
         until(has_text, execution)
         with locked("kernel_journalentry"):
             gate.release()
@@ -513,10 +516,12 @@ class TestWhatNobodyCanGoOnWith:
             == 1
         )
 
-    def test_half_an_answer_is_kept_and_the_person_told(self, workers: Workers, model_emulator: ModelEmulator) -> None:
-        model_emulator.hold("go", STORY, after_events=6)
+    def test_half_an_answer_is_kept_and_the_person_told(
+        self, workers: Workers, model_emulator: ModelEmulator, way: Way
+    ) -> None:
+        way.hold(model_emulator)
         workers()
-        execution = made.queued("go", provider="claude")
+        execution = way.queued("go")
         until(has_text, execution)
         self.lose(execution)
         workers()

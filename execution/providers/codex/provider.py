@@ -9,7 +9,7 @@ from pathlib import Path
 from django.conf import settings
 
 from budgets.states import Billing
-from execution.ports import Capabilities, Claim, Judge, ProcessFacts, Prompt, Run, UserText
+from execution.ports import Capabilities, Claim, Judge, ProcessFacts, Prompt, Recovered, Run, UserText
 from execution.providers import logins
 from execution.providers.codex import launch
 from execution.providers.codex.threads import Threads
@@ -75,8 +75,11 @@ class CodexProvider:
 
         return CodexRun(prompt, nursery=self._nursery).go_on(process, texts, judge=judge, claim=claim)
 
-    def recover(self, home: Path, session_id: str, uuid: str) -> None:
-        """What its transcript tells is not read."""
+    def recover(self, home: Path, session_id: str, uuid: str) -> Recovered | None:
+        """Return what Codex's transcript tells of the turn with this last message."""
+        from execution.providers.codex import transcripts
+
+        return transcripts.recover(launch.configuration_directory(home), session_id, uuid)
 
     def has_heard(self, home: Path, session_id: str, uuid: str) -> bool | None:
         """Return whether the session's thread has this message, by its transcript; None without one."""

@@ -33,7 +33,12 @@ class Threads:
             thread = Thread(str(told["id"]), {str(unit): int(number) for unit, number in told["used"].items()})
         except (OSError, ValueError, KeyError, AttributeError):
             return None
-        return thread if self._has_transcript(thread.id) else None
+        return thread if self._transcript_of(thread.id) else None
+
+    def transcript(self, session_id: str) -> Path | None:
+        """Return the file with what was said in the session's thread."""
+        thread = self.find(session_id)
+        return self._transcript_of(thread.id) if thread else None
 
     def keep(self, session_id: str, thread: Thread) -> None:
         """Remember the session's thread and what it has used."""
@@ -53,8 +58,8 @@ class Threads:
             return None
         return any(_names(line, uuid) for path in self._transcripts(thread.id) for line in _lines_of(path))
 
-    def _has_transcript(self, thread_id: str) -> bool:
-        return any(self._transcripts(thread_id))
+    def _transcript_of(self, thread_id: str) -> Path | None:
+        return next(self._transcripts(thread_id), None)
 
     def _transcripts(self, thread_id: str) -> Iterator[Path]:
         return (self._configuration / "sessions").glob(f"**/rollout-*-{thread_id}.jsonl")
