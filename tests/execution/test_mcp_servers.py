@@ -136,6 +136,16 @@ def test_the_sessions_next_turns_have_it_too(run: Run, queued: Queued, model: Mo
     assert hashlib.sha256(f"{secret}-2".encode()).hexdigest()[:12] in str(model.requests[-1].tool_results)
 
 
+def test_a_server_that_does_not_start_is_missing_and_the_turn_goes_on(
+    run: Run, queued: Queued, model: ModelEmulator
+) -> None:
+    bot = made.BotFactory(tools=[TOOL])
+    identity_actions.connect_server(identity=bot, name="crm", transport=Transport.STDIO, command=["false"], by=BY)
+    bot.refresh_from_db()
+    row = run(queued("Hello", identity=bot))
+    assert (row.state, row.answer) == (ExecutionState.SUCCEEDED, "You said: Hello"), row.sentence
+
+
 def test_a_call_that_no_grant_names_does_not_reach_the_server(
     run: Run, queued: Queued, model: ModelEmulator, secret: str
 ) -> None:
