@@ -26,13 +26,14 @@ CONNECT = Path(__file__).with_name("mcp_connect.py")
 @dataclass(frozen=True, slots=True)
 class Servers:
     """`configuration` by name as MCP clients write it, with secrets in the headers of addresses; `before` and `programs` for the
-    CLI's `Needs`; `secrets` for the shim.
+    CLI's `Needs`; `secrets` for the shim. Each of the `sockets` is there until somebody has connected.
     """
 
     configuration: dict[str, Any] = field(default_factory=dict, repr=False)
     before: tuple[str, ...] = ()
     programs: tuple[Path, ...] = ()
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    sockets: tuple[Path, ...] = ()
 
 
 def arrange(prompt: Prompt, scratch: Path, environment: Mapping[str, str], *, only_tools: bool = False) -> Servers:
@@ -62,6 +63,7 @@ def arrange(prompt: Prompt, scratch: Path, environment: Mapping[str, str], *, on
         before=(sys.executable, "-I", "-S", os.fspath(HOST), json.dumps(told), "--"),
         programs=(Path(sys.base_prefix), Path(os.path.realpath(sys.executable)), CONNECT),
         secrets={PIPE: json.dumps({name: secrets[name] for name in programs})},
+        sockets=tuple(sockets.values()),
     )
 
 

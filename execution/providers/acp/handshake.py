@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -15,7 +18,9 @@ from execution.ports import Prompt
 from execution.providers.acp import launch
 from execution.providers.acp.agents import Agent
 
+Servers = Sequence[dict[str, Any]]
 log = structlog.get_logger(__name__)
+CONNECT_SECONDS, _LOOK_SECONDS = 15.0, 0.02
 _CLIENT = {"name": "fleet", "title": "Fleet", "version": "1"}
 # We serve neither files nor terminals: what the agent does, it does itself, where its sandbox is, and asks before.
 _OFFER = {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False}
@@ -34,7 +39,9 @@ class Opened:
     fresh: bool
 
 
-async def shake_hands(connection: Connection, agent: Agent, prompt: Prompt, *, known: str) -> Opened:
+async def shake_hands(
+    connection: Connection, agent: Agent, prompt: Prompt, *, known: str, servers: Servers = ()
+) -> Opened:
     """Resume the known session, or begin one. Raises Unsafe, RequestError, or ConnectionError when the agent ended."""
     hello = {"protocolVersion": PROTOCOL_VERSION, "clientInfo": _CLIENT, "clientCapabilities": _OFFER}
     told = InitializeResponse.model_validate(await connection.send_request(AGENT_METHODS["initialize"], hello))
@@ -42,17 +49,17 @@ async def shake_hands(connection: Connection, agent: Agent, prompt: Prompt, *, k
         raise Unsafe(
             f"It speaks version {told.protocol_version} of the protocol, and Fleet version {PROTOCOL_VERSION}."
         )
-    opened = await _open(connection, agent, prompt, known=known, told=told)
+    opened = await _open(connection, agent, prompt, known=known, servers=servers, told=told)
     if agent.mode:
         await _set_mode(connection, agent, opened.id)
     return opened
 
 
 async def _open(
-    connection: Connection, agent: Agent, prompt: Prompt, *, known: str, told: InitializeResponse
+    connection: Connection, agent: Agent, prompt: Prompt, *, known: str, servers: Servers, told: InitializeResponse
 ) -> Opened:
     version = told.agent_info.version if told.agent_info else ""
-    place = {"cwd": str(prompt.workspace), "mcpServers": [], "_meta": launch.session_meta(agent, prompt)}
+    place = {"cwd": str(prompt.workspace), "mcpServers": list(servers), "_meta": launch.session_meta(agent, prompt)}
     method = _resuming(told) if known else ""
     if method:
         try:
@@ -72,6 +79,16 @@ def _resuming(told: InitializeResponse) -> str:
     if can.session_capabilities and can.session_capabilities.resume:
         return AGENT_METHODS["session_resume"]
     return AGENT_METHODS["session_load"] if can.load_session else ""
+
+
+async def wait_connected(sockets: Sequence[Path]) -> None:
+    """Wait until the agent has connected with all MCP servers: who does so after the prompt could be anybody. Raises Unsafe."""
+    waited = 0.0
+    while any(socket.exists() for socket in sockets):
+        if waited > CONNECT_SECONDS:
+            raise Unsafe("It did not connect with the bot's MCP servers before its first prompt.")
+        waited += _LOOK_SECONDS
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _set_mode(connection: Connection, agent: Agent, session: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,36 +11,68 @@ from typing import Any
 
 from django.conf import settings
 
-from execution.ports import Prompt
+from execution.ports import NotPrepared, Prompt
 from execution.providers.acp.agents import SYSTEM_PROMPT, Agent
-from execution.sandbox import Needs, check_enclosable, enclose, own_directories
+from execution.sandbox import Needs, Servers, arrange, check_enclosable, enclose, own_directories
+from identities.states import Transport
 
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How to start one agent."""
+    """How to start one agent. `servers` are the bot's MCP servers as it is told of them, `sockets` where they wait for it."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     cwd: Path
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     scratch: Path | None = None
     network: str = ""
+    servers: tuple[dict[str, Any], ...] = ()
+    sockets: tuple[Path, ...] = ()
 
 
 def prepare(agent: Agent, prompt: Prompt) -> Launch:
     """Return how to start the agent for this prompt, with its directories in place."""
     check_enclosable(prompt.confinement)
     own_directories(prompt.home, prompt.home / "tmp")
+    if not prompt.mcp_config:
+        return _plan(agent, prompt, None)
+    scratch = Path(tempfile.mkdtemp(prefix="fleet-"))  # not below the home: a socket's path may have 107 bytes
+    try:
+        return _plan(agent, prompt, scratch)
+    except NotPrepared:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _plan(agent: Agent, prompt: Prompt, scratch: Path | None) -> Launch:
+    environment = _environment(agent, prompt)
+    servers = arrange(prompt, scratch, environment, only_tools=True) if scratch else Servers()
     program = _program(agent) or agent.command[0]
     needs = Needs(
-        programs=(Path(program).resolve(), *(Path(path) for path in agent.reads)), writable=(), api=agent.address
+        programs=(Path(program).resolve(), *(Path(path) for path in agent.reads), *servers.programs),
+        writable=(scratch,) if scratch else (),
+        api=agent.address,
+        before=servers.before,
     )
-    command = (program, *agent.command[1:])
-    enclosed = enclose(command, _environment(agent, prompt), prompt=prompt, needs=needs)
-    return Launch(enclosed.argv, enclosed.environment, prompt.workspace, network=enclosed.network)
+    enclosed = enclose((program, *agent.command[1:]), environment, prompt=prompt, needs=needs)
+    return Launch(
+        enclosed.argv,
+        enclosed.environment,
+        prompt.workspace,
+        servers.secrets,
+        scratch,
+        enclosed.network,
+        tuple(_server(name, said) for name, said in servers.configuration.items() if said["type"] == Transport.STDIO),
+        servers.sockets,
+    )
+
+
+def _server(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a program in the protocol's words. Addresses are left out: nobody knows where an agent puts the secrets in their headers."""
+    return {"name": name, "command": said["command"], "args": said["args"], "env": []}
 
 
 def missing(agent: Agent) -> str:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from execution.ports import Finished, Notice, ProcessFacts, Prompt, Started, UserText
 from execution.providers.acp import launch
 from execution.providers.acp.agents import Agent
-from execution.providers.acp.handshake import Opened, Unsafe, shake_hands
+from execution.providers.acp.handshake import Opened, Unsafe, shake_hands, wait_connected
 from execution.providers.acp.permissions import Permissions
 from execution.providers.acp.sessions import Sessions
 from execution.providers.acp.translate import Translator, evidence_of
@@ -39,6 +39,7 @@ class AcpRun(CliRun):
         self._agent = agent
         self._sessions = Sessions(prompt.home, agent.name)
         self._opened = Opened("", "", fresh=True)
+        self._plan: launch.Launch  # while it is being prepared
         self._translator: Translator | None = None
         self._permissions: Permissions | None = None
         self._connection: Connection
@@ -47,7 +48,8 @@ class AcpRun(CliRun):
 
     def prepare(self) -> ProcessFacts:
         """Start the agent and wait until its session is open."""
-        facts = self._spawn(launch.prepare(self._agent, self._prompt))
+        self._plan = launch.prepare(self._agent, self._prompt)
+        facts = self._spawn(self._plan)
         self._wait_ready()
         return facts
 
@@ -63,7 +65,9 @@ class AcpRun(CliRun):
         prompt = self._prompt
         if not self._adopted:
             known = self._sessions.find(prompt.session_id)
-            self._opened = await shake_hands(self._connection, self._agent, prompt, known=known)
+            servers, sockets = self._plan.servers, self._plan.sockets
+            self._opened = await shake_hands(self._connection, self._agent, prompt, known=known, servers=servers)
+            await wait_connected(sockets)
         if self._opened.fresh and prompt.resume:
             self._events.put(Notice(LOST_SESSION))
         self._events.put(Started(prompt.session_id, self._opened.version, prompt.model))
