@@ -37,7 +37,7 @@ from execution.models import (
     Worker,
 )
 from execution.providers import registry
-from execution.states import EXECUTION, LEASED, OFFER, BreakerState, ExecutionState
+from execution.states import EXECUTION, LEASED, OFFER, BreakerState, EventKind, ExecutionState
 from fleet.kernel import clock
 from governance import queries as governance_queries
 from governance.models import KillOrder
@@ -213,6 +213,12 @@ def _doubt(name: str, version: str, check: ProviderCheck | None) -> str:
         return f"{called} has not been checked; run ./manage.py providers check {name}."
     failed = [case["case"] for case in check.cases if not case["kept"]]
     return f"{called} failed its check ({', '.join(failed)}); see ./manage.py providers." if failed else ""
+
+
+def shown_text(execution: Execution) -> str:
+    """Return what the person has seen of the answer."""
+    lines = ExecutionEvent.objects.filter(execution=execution, kind=EventKind.TEXT).order_by("sequence")
+    return "".join(lines.values_list("payload__text", flat=True))
 
 
 def events_after(execution_id: int, sequence: int = 0, limit: int = 500) -> list[ExecutionEvent]:

@@ -15,7 +15,7 @@ from django.db.models import F
 from execution import queries
 from execution.actions.closing import Ending, close
 from execution.actions.recording import Line, meter
-from execution.models import Execution, ExecutionEvent, ExecutionQuerySet
+from execution.models import Execution, ExecutionQuerySet
 from execution.ports import Recovered
 from execution.providers import registry
 from execution.shim import leftovers, processes
@@ -77,7 +77,7 @@ def close_lost(rows: ExecutionQuerySet, row: Execution, *, by: Actor, halted: Ha
             ExecutionState.SUCCEEDED, OutcomeClass.OK, answer=text + _MARK, gone=gone, fields=_fields(recovered, costs)
         )
         return close(rows, ending=ending, lines=[_RECOVERED], by=by)
-    text = text or _written(row)
+    text = text or queries.shown_text(row)
     lost = Halted(OutcomeClass.LOST, _CUT_OFF if text.strip() else _LOST)
     why = halted if halted and gone else lost
     ending = Ending(
@@ -118,9 +118,3 @@ def _fields(recovered: Recovered | None, costs: dict[str, Any]) -> dict[str, Any
     usages = recovered.usages if recovered else ()
     tokens = {unit: sum(getattr(usage, unit) for usage in usages) for unit in _UNITS} if usages else {}
     return {"epoch": F("epoch") + 1, "details": {"recovered": recovered is not None}, **tokens, **costs}
-
-
-def _written(row: Execution) -> str:
-    """Return what the person has seen of the answer."""
-    lines = ExecutionEvent.objects.filter(execution=row, kind=EventKind.TEXT).order_by("sequence")
-    return "".join(lines.values_list("payload__text", flat=True))

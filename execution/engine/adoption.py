@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import structlog
 
-from execution import actions, ports
+from execution import actions, ports, queries
 from execution.engine import workspace
 from execution.engine.attempt import Attempt
 from execution.engine.endings import Left
@@ -70,6 +71,11 @@ class Adoption(Attempt):
     def _moments(self) -> dict[str, Any]:
         """The worker that began it heard the first event and the first text; they are in the database."""
         return {}
+
+    def _ending(self, finished: Finished, *, gone: bool) -> actions.Ending:
+        """Return how it ended. One that is stopped before it was heard again keeps what the other worker had shown."""
+        ending = super()._ending(finished, gone=gone)
+        return ending if ending.answer else replace(ending, answer=queries.shown_text(self.execution))
 
     def _let_stay(self, finished: Finished) -> None:
         """Nobody knows for which bot's texts its process was started: it does not stay."""
