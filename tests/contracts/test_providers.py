@@ -31,6 +31,7 @@ from execution.ports import (
     Started,
     ToolCall,
     ToolFinished,
+    ToolStarted,
     UsageReported,
     UserText,
     Verdict,
