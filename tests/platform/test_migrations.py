@@ -22,6 +22,7 @@ from execution.models import (
     Execution,
     ExecutionEvent,
     HeldProcess,
+    Offer,
     OrphanResult,
     ProviderCheck,
     TranscriptLine,
@@ -91,6 +92,7 @@ def fill_execution(execution: Execution, bot: Any) -> None:
     HeldProcess.objects.create(**held, provider="mock", model="mock-1", session_id="s-1")
     number = execution.events.count() + 1
     ExecutionEvent.objects.create(execution=execution, sequence=number, kind=EventKind.NOTICE, payload={"text": "x"})
+    Offer.objects.create(execution=execution, uuid=uuid.uuid4(), text="And this too.")
     OrphanResult.objects.create(execution=execution, epoch=0, worker_id=worker.pk, outcome="lost", answer="Half")
     Breaker.objects.create(provider="claude", login="abc")
     TranscriptLine.objects.create(project="p", session_id="s-1", uuid=str(uuid.uuid4()), line="{}")
