@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -168,8 +169,13 @@ class OwnShim(Shim):
         return f"its shim was ended by {name_of(-status)}" if status < 0 else super().struck()
 
     def _ended_within(self, seconds: float) -> bool:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(seconds)
+        if self.alive and seconds > 0:
+            with contextlib.suppress(ProcessLookupError):
+                end = os.pidfd_open(self.pid)
+                waiting = select.poll()
+                waiting.register(end, select.POLLIN)
+                waiting.poll(seconds * 1000)
+                os.close(end)
         return not self.alive
 
     def start(
