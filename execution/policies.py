@@ -1,4 +1,4 @@
-"""What an execution may do."""
+"""What an execution may do, and in which words a stop is told."""
 
 from __future__ import annotations
 
@@ -29,3 +29,8 @@ def check_not_held_back(execution: Execution) -> int:
             code="killed",
         )
     return epoch
+
+
+def sentence_of_stop(reason: str) -> str:
+    """Return what is told of a turn that somebody asked to stop."""
+    return f"Stopped: {reason}" if reason else "Stopped."

@@ -16,6 +16,7 @@ from execution import queries
 from execution.actions.closing import Ending, close
 from execution.actions.recording import Line, meter
 from execution.models import Execution, ExecutionQuerySet
+from execution.policies import sentence_of_stop
 from execution.ports import Recovered
 from execution.providers import registry
 from execution.shim import leftovers, processes
@@ -58,8 +59,7 @@ def halted_by(rows: Collection[Execution]) -> dict[int, Halted]:
     halted = {pk: Halted(OutcomeClass.GOVERNANCE, sentence) for pk, sentence in ordered.items()}
     for row in rows:
         if row.stop_requested_at is not None:
-            sentence = f"Stopped: {row.stop_reason}" if row.stop_reason else "Stopped."
-            halted.setdefault(row.pk, Halted(OutcomeClass.STOPPED, sentence))
+            halted.setdefault(row.pk, Halted(OutcomeClass.STOPPED, sentence_of_stop(row.stop_reason)))
     return halted
 
 

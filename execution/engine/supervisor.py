@@ -27,6 +27,7 @@ from execution.engine.hints import Listener
 from execution.engine.standby import Expected, Standby
 from execution.engine.ticker import Ticker
 from execution.models import Execution, Worker
+from execution.policies import sentence_of_stop
 from execution.providers import registry
 from execution.shim import processes
 from execution.states import OutcomeClass
@@ -260,9 +261,7 @@ class Supervisor:
             if row is None and not attempt.is_closing:
                 attempt.fence()
             elif row is not None and row.stop_requested_at is not None:
-                attempt.halt(
-                    Halt(OutcomeClass.STOPPED, f"Stopped: {row.stop_reason}" if row.stop_reason else "Stopped.")
-                )
+                attempt.halt(Halt(OutcomeClass.STOPPED, sentence_of_stop(row.stop_reason)))
             elif row is not None and row.offered:
                 attempt.steering.look(offered=row.offered)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from django.conf import settings
 
 ETC = Path("/etc")
-KEPT_SECONDS = 24 * 3600.0  # an older copy is in use as long as a sandbox that was started with it
+KEPT_SECONDS = 24 * 3600.0  # after its last use a copy is still there for the sandboxes that were started with it
 # What programs need to run, to know names and times, and to trust certificates. No shadow, no keys, no host's secrets.
 NAMES = (
     *("passwd", "group", "nsswitch.conf", "hosts", "host.conf", "gai.conf", "resolv.conf", "protocols", "services"),
@@ -29,6 +30,7 @@ def directory() -> Path:
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         _forget_old_ones(place)
         _copy(wanted)
+    os.utime(wanted)  # the time of its last use
     return wanted
 
 

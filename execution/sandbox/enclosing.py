@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -68,6 +71,17 @@ def enclose(argv: Sequence[str], environment: Mapping[str, str], *, prompt: Prom
     )
     inside = (*needs.before, *walls.argv(), *argv)
     return Enclosed(inside, surroundings(environment, confinement), _way_out(confinement, needs.api))
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a directory for a CLI's sockets and leavings. Whoever starts the CLI removes it; without anything to start it goes here."""
+    path = Path(tempfile.mkdtemp(prefix="fleet-"))  # not below the home: a socket's path may have 107 bytes
+    try:
+        yield path
+    except NotPrepared:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def own_directories(*paths: Path) -> None:

@@ -61,7 +61,7 @@ class Door:
         caller = _socket.socket(fileno=number)
         try:
             caller.settimeout(_PATIENCE_SECONDS)
-            pid, user = _peer(caller)
+            pid, user = peer(caller)
             asked = caller.recv(512).split()
             why = b"stranger" if user != os.getuid() else self._refuses(asked, mover, at_an_end)
             if not why and asked[0] == b"take":
@@ -89,7 +89,7 @@ class Door:
         return b""
 
 
-def _peer(caller: _socket.socket) -> tuple[int, int]:
+def peer(caller: _socket.socket) -> tuple[int, int]:
     """Return the number and the user of the process at the other end, from the kernel."""
     told = caller.getsockopt(_SOL_SOCKET, _SO_PEERCRED, 12)
     return int.from_bytes(told[:4], "little"), int.from_bytes(told[4:8], "little")

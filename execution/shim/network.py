@@ -12,11 +12,11 @@ import fcntl
 import os
 
 from execution.shim.moving import Cli
-from execution.shim.starting import KILL, Order, prctl, start
+from execution.shim.starting import KILL, PR_SET_PDEATHSIG, Order, prctl, start
 
 PORT = 3128  # in the CLI's own network, where nobody else is
 CONTROL = 3  # where the proxy is given its port, and then what it lets through
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+PR_SET_DUMPABLE = 4
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 MSG_CMSG_CLOEXEC = 0x40000000

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from execution.ports import ProcessFacts
 from execution.shim import processes
-from execution.shim.doors import VERSION
+from execution.shim.doors import VERSION, peer
 from execution.shim.handle import Shim
 from execution.shim.keys import key_of, place_of_doors
 
@@ -102,7 +101,7 @@ def waiting() -> Iterator[Waiting]:
             control.sendall(b" ".join([b"who", VERSION, key_of(door.name).encode()]))
             word, *told = control.recv(512).split()
             if word == b"waits":
-                yield Waiting(processes.facts(_peer(control), door.name), told[0].decode(), int(told[1]))
+                yield Waiting(processes.facts(peer(control)[0], door.name), told[0].decode(), int(told[1]))
 
 
 def end(left: Waiting) -> bool:
@@ -115,10 +114,6 @@ def end(left: Waiting) -> bool:
     gone = shim.wait_gone(_GONE_SECONDS)
     shim.close()
     return gone
-
-
-def _peer(control: socket.socket) -> int:
-    return int.from_bytes(control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
 
 
 def _more(control: socket.socket) -> bytes:

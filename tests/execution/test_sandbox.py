@@ -132,6 +132,24 @@ class TestFiles:
         assert inside(prompt, "cat /etc/hosts; ls /etc/ssl/certs") == "afterwards\nnew.pem\n"
         assert len(list(configuration.directory().parent.iterdir())) == 2, "one was made at every start"
 
+    def test_a_copy_of_etc_that_was_used_today_is_kept_when_another_one_is_made(
+        self, prompt: Prompt, monkeypatch, tmp_path: Path
+    ) -> None:
+        etc = tmp_path / "etc"
+        etc.mkdir()
+        (etc / "hosts").write_text("before\n")
+        monkeypatch.setattr(configuration, "ETC", etc)
+        first = configuration.directory()
+        os.utime(first, (0, 0))
+        assert configuration.directory() == first, "used again, by a sandbox that may go on for long"
+        (etc / "hosts").write_text("afterwards\n")
+        second = configuration.directory()
+        os.utime(first, (0, 0))
+        (etc / "hosts").write_text("and then\n")
+        assert (first.is_dir(), second.is_dir()) == (True, True)
+        configuration.directory()
+        assert (first.is_dir(), second.is_dir()) == (False, True)
+
     def test_the_system_is_there_and_cannot_be_changed(self, prompt: Prompt) -> None:
         said = inside(prompt, "for f in /usr/bin/env /etc/passwd /new; do : >> $f; done; ls /usr/bin/env")
         assert said.count("Read-only file system") == 3 and said.startswith("/usr/bin/env\n")

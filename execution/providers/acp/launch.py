@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 
 from django.conf import settings
 
-from execution.ports import NotPrepared, Prompt
+from execution.ports import Prompt
 from execution.providers.acp.agents import SYSTEM_PROMPT, Agent
-from execution.sandbox import Needs, Servers, arrange, check_enclosable, enclose, own_directories
+from execution.sandbox import Needs, Servers, arrange, check_enclosable, enclose, own_directories, scratch
 from identities.states import Transport
 
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -39,12 +38,8 @@ def prepare(agent: Agent, prompt: Prompt) -> Launch:
     own_directories(prompt.home, prompt.home / "tmp")
     if not prompt.mcp_config:
         return _plan(agent, prompt, None)
-    scratch = Path(tempfile.mkdtemp(prefix="fleet-"))  # not below the home: a socket's path may have 107 bytes
-    try:
-        return _plan(agent, prompt, scratch)
-    except NotPrepared:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+    with scratch() as place:
+        return _plan(agent, prompt, place)
 
 
 def _plan(agent: Agent, prompt: Prompt, scratch: Path | None) -> Launch:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,8 +15,8 @@ from pathlib import Path
 
 from django.conf import settings
 
-from execution.ports import NotPrepared, Prompt
-from execution.sandbox import Needs, Servers, arrange, check_enclosable, enclose, own_directories
+from execution.ports import Prompt
+from execution.sandbox import Needs, Servers, arrange, check_enclosable, enclose, own_directories, scratch
 
 OLDEST_VERSION = (2, 1, 248)  # from here on chat text is taken word for word; older ones would run its slash commands
 RETRIES = 4  # about eight seconds; a person waits
@@ -46,12 +44,8 @@ def prepare(prompt: Prompt) -> Launch:
     check_enclosable(prompt.confinement)
     configuration = configuration_directory(prompt.home)
     own_directories(prompt.home, configuration)
-    scratch = Path(tempfile.mkdtemp(prefix="fleet-"))  # not below the home: a socket's path may have 107 bytes
-    try:
-        return _plan(prompt, configuration, scratch)
-    except NotPrepared:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+    with scratch() as place:
+        return _plan(prompt, configuration, place)
 
 
 def _plan(prompt: Prompt, configuration: Path, scratch: Path) -> Launch:

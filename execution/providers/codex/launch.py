@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from django.conf import settings
 
 from execution.ports import Finished, NotPrepared, Prompt
 from execution.providers.codex.threads import THREADS
-from execution.sandbox import Needs, Servers, arrange, check_enclosable, enclose, own_directories
+from execution.sandbox import Needs, Servers, arrange, check_enclosable, enclose, own_directories, scratch
 from execution.states import OutcomeClass
 from identities.states import Transport
 
@@ -68,12 +67,8 @@ def prepare(prompt: Prompt) -> Launch:
         _remove(configuration / name)
     if not prompt.mcp_config:
         return _plan(prompt, configuration, None)
-    scratch = Path(tempfile.mkdtemp(prefix="fleet-"))  # not below the home: a socket's path may have 107 bytes
-    try:
-        return _plan(prompt, configuration, scratch)
-    except NotPrepared:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+    with scratch() as place:
+        return _plan(prompt, configuration, place)
 
 
 def _plan(prompt: Prompt, configuration: Path, scratch: Path | None) -> Launch:
