@@ -147,8 +147,10 @@ def owner_of(execution: Execution) -> int:
 
 
 def kill_owner(execution: Execution) -> None:
-    """End the worker that has it as a crash would."""
-    os.kill(owner_of(execution), signal.SIGKILL)
+    """End the worker that has it as a crash would; return when it is gone, which takes a moment after the signal."""
+    owner = processes.facts(owner_of(execution))
+    os.kill(owner.pid, signal.SIGKILL)
+    eventually(lambda: not processes.is_alive(owner.pid, owner.started_at), "the killed worker is gone")
 
 
 def cli_of(row: Execution) -> list[psutil.Process]:
