@@ -81,6 +81,7 @@ FLEET_CLI_ENVIRONMENT = {
     for name in (
         *("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
         *("http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"),
+        "CLAUDE_CODE_CERT_STORE",
     )
     if name in os.environ
 }

@@ -42,6 +42,26 @@ def test_the_prompt_is_the_same_bytes_for_every_first_message(plan: Launch) -> N
     assert plan.environment["CLAUDE_CODE_ATTRIBUTION_HEADER"] == "0"
 
 
+@pytest.mark.parametrize(
+    ("base_url", "environment", "believes"),
+    [
+        ("", {}, "bundled"),
+        ("http://127.0.0.1:9", {}, "bundled"),
+        ("https://gateway.example", {}, None),
+        ("", {"NODE_EXTRA_CA_CERTS": "/etc/ssl/own.pem"}, None),
+        ("", {"HTTPS_PROXY": "http://proxy.example:3128"}, None),
+        ("", {"CLAUDE_CODE_CERT_STORE": "bundled,system"}, "bundled,system"),
+    ],
+)
+def test_the_machines_certificates_are_read_where_they_may_matter(
+    prompt: Prompt, settings, base_url: str, environment: dict[str, str], believes: str | None
+) -> None:
+    settings.ANTHROPIC_BASE_URL, settings.FLEET_CLI_ENVIRONMENT = base_url, environment
+    plan = launch.prepare(prompt)
+    shutil.rmtree(plan.scratch)
+    assert plan.environment.get("CLAUDE_CODE_CERT_STORE") == believes
+
+
 def test_a_resumed_session_gets_the_present_wording(plan: Launch) -> None:
     assert plan.argv[plan.argv.index("--system-prompt-snapshot") + 1] == "off"
 

@@ -121,6 +121,18 @@ class TestFiles:
         )
         assert said.count("No such file") == 3
 
+    def test_the_time_zone_keeps_its_name(self, prompt: Prompt, monkeypatch, tmp_path: Path) -> None:
+        etc = tmp_path / "etc"
+        etc.mkdir()
+        zone = Path("/usr/share/zoneinfo/Europe/Vienna")
+        (etc / "localtime").symlink_to(zone)
+        (tmp_path / "hosts").write_text("said elsewhere\n")
+        (etc / "hosts").symlink_to(tmp_path / "hosts")
+        monkeypatch.setattr(configuration, "ETC", etc)
+        said = inside(prompt, "readlink /etc/localtime; TZ= date -d 2026-07-01T12:00Z +%H; cat /etc/hosts")
+        assert said.split("\n")[0] == str(zone)
+        assert said.endswith("said elsewhere\n"), "what it could not follow is copied"
+
     def test_what_changes_in_etc_is_seen_by_the_next_sandbox(self, prompt: Prompt, monkeypatch, tmp_path: Path) -> None:
         etc = tmp_path / "etc"
         (etc / "ssl" / "certs").mkdir(parents=True)

@@ -23,6 +23,12 @@ RETRIES = 4  # about eight seconds; a person waits
 VERSION_SECONDS = 20.0
 MCP_FILE = "mcp.json"
 API = "https://api.anthropic.com"
+_OWN_TRUST = {
+    "SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
+    "HTTPS_PROXY",
+    "https_proxy",
+}  # an operator with an authority of its own
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -177,7 +183,13 @@ def _environment(prompt: Prompt, configuration: Path) -> dict[str, str]:
     }
     if settings.ANTHROPIC_BASE_URL:
         ours["ANTHROPIC_BASE_URL"] = settings.ANTHROPIC_BASE_URL
-    return {"PATH": _SAFE_PATH, "LANG": "C.UTF-8", **settings.FLEET_CLI_ENVIRONMENT, **ours}
+    return {"PATH": _SAFE_PATH, "LANG": "C.UTF-8", **_trust(), **settings.FLEET_CLI_ENVIRONMENT, **ours}
+
+
+def _trust() -> dict[str, str]:
+    """Return whose certificates the CLI believes: reading the machine's takes 20 ms of each start, and a public API needs none of them."""
+    is_private = settings.ANTHROPIC_BASE_URL.startswith("https:") or settings.FLEET_CLI_ENVIRONMENT.keys() & _OWN_TRUST
+    return {} if is_private else {"CLAUDE_CODE_CERT_STORE": "bundled"}
 
 
 def _secrets() -> dict[str, str]:
