@@ -22,7 +22,7 @@ def _turn_of(event: Event, turns: QuerySet[Turn]) -> Turn | None:
 @subscribe(execution_events.RELEASED)
 def turn_begins(event: Event) -> None:
     """The spend gate opened: the turn is running."""
-    turn = _turn_of(event, Turn.objects.all())
+    turn = _turn_of(event, Turn.objects.only("state", "conversation"))
     if turn and turn.state == TurnState.ADMITTED:
         begin_turn(turn, by=event.by)
 

@@ -14,7 +14,7 @@ from budgets import actions as budget_actions
 from execution import events
 from execution.actions.breaking import learn
 from execution.actions.offering import decide_offers
-from execution.actions.recording import Line, next_sequence
+from execution.actions.recording import Line, append_events, next_sequence
 from execution.models import Execution, ExecutionEvent, ExecutionQuerySet, OrphanResult
 from execution.ports import ProcessFacts
 from execution.states import EXECUTION, EventKind, ExecutionState, OutcomeClass, SpendStage
@@ -147,10 +147,7 @@ def _first_event(**filters: Any) -> Subquery:
 
 def _tell(row: Execution, lines: Sequence[Line], first_sequence: int, by: Actor) -> None:
     last = (EventKind.ENDED, {"state": row.state, "outcome": row.outcome, "sentence": row.sentence})
-    ExecutionEvent.objects.bulk_create(
-        ExecutionEvent(execution=row, sequence=sequence, kind=kind, payload=payload)
-        for sequence, (kind, payload) in enumerate([*lines, last], start=first_sequence)
-    )
+    append_events(execution=row, first_sequence=first_sequence, lines=[*lines, last])
     journal.record(
         events.FINISHED,
         by=by,

@@ -45,28 +45,28 @@ def queue(
 
     `texts` are [{uuid, text}] in the order they were said; `session_id` is a UUID the caller chose; `conversation_id` is where it
     was asked, so that a kill order for that place reaches it. `login` is the one a breaker guards, and `is_probe` says that this turn
-    tries it (after `probe`). Raises StateConflict when this origin has an execution that has not ended.
+    tries it (after `probe`). Raises StateConflict when this origin has an execution that has not ended; the caller's transaction, or
+    its savepoint, is undone with it.
     """
     try:
-        with transaction.atomic():
-            execution = Execution.objects.create(
-                origin_kind=origin_kind,
-                origin_id=origin_id,
-                conversation_id=conversation_id,
-                identity=identity,
-                provider=provider,
-                model=model,
-                login=login,
-                is_probe=is_probe,
-                prompt=texts,
-                session_id=session_id,
-                session_turns=session_turns,
-                reservation_id=reservation_id,
-                spend_stage=SpendStage.NONE if reservation_id is None else SpendStage.RESERVED,
-                kill_epoch=kill_epoch,
-                versions=dict(versions),
-                preferred_worker_id=home_of(session_id),  # type: ignore[misc]  # the stubs know values only
-            )
+        execution = Execution.objects.create(
+            origin_kind=origin_kind,
+            origin_id=origin_id,
+            conversation_id=conversation_id,
+            identity=identity,
+            provider=provider,
+            model=model,
+            login=login,
+            is_probe=is_probe,
+            prompt=texts,
+            session_id=session_id,
+            session_turns=session_turns,
+            reservation_id=reservation_id,
+            spend_stage=SpendStage.NONE if reservation_id is None else SpendStage.RESERVED,
+            kill_epoch=kill_epoch,
+            versions=dict(versions),
+            preferred_worker_id=home_of(session_id),  # type: ignore[misc]  # the stubs know values only
+        )
     except IntegrityError as error:
         raise StateConflict(f"The {origin_kind} {origin_id} is being worked on already.") from error
     journal.record(

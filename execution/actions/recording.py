@@ -30,6 +30,13 @@ _INSERT = """
     ON CONFLICT (execution_id, sequence) DO NOTHING
 """
 
+# The same without the guard, for whoever has just closed the row.
+_APPEND = """
+    INSERT INTO execution_executionevent (execution_id, sequence, kind, payload)
+    SELECT %s, line.sequence, line.kind, line.payload::jsonb
+    FROM unnest(%s::int[], %s::text[], %s::text[]) AS line (sequence, kind, payload)
+"""
+
 Line = tuple[EventKind, dict[str, Any]]
 
 
@@ -41,24 +48,27 @@ def record_events(
     `through` is how many of the provider's events are written with these: who goes on with the turn need not write them again.
     May be repeated with the same arguments. Raises Fenced when the execution is no longer this worker's.
     """
-    sequences = list(range(first_sequence, first_sequence + len(lines)))
     guard = [execution.pk, execution.epoch, execution.owner_id, [str(state) for state in LEASED]]
     with connection.cursor() as cursor:
-        cursor.execute(
-            _INSERT,
-            [
-                through,
-                sequences,
-                [str(kind) for kind, _ in lines],
-                [json.dumps(payload) for _, payload in lines],
-                *guard,
-            ],
-        )
+        cursor.execute(_INSERT, [through, *_columns(first_sequence, lines), *guard])
         written = cursor.rowcount
     if written == 0 and not Execution.objects.owned(execution).exists():
         raise Fenced(f"Execution {execution.pk} belongs to another worker now.")
-    live.hint(f"execution:{execution.pk}", sequence=sequences[-1])
-    return first_sequence + len(lines)
+    following = first_sequence + len(lines)
+    live.hint(f"execution:{execution.pk}", sequence=following - 1)
+    return following
+
+
+def append_events(*, execution: Execution, first_sequence: int, lines: Sequence[Line]) -> None:
+    """Insert the last events of an execution that the caller's transaction has closed."""
+    with connection.cursor() as cursor:
+        cursor.execute(_APPEND, [execution.pk, *_columns(first_sequence, lines)])
+
+
+def _columns(first_sequence: int, lines: Sequence[Line]) -> tuple[list[int], list[str], list[str]]:
+    """Return the sequences, kinds and payloads of lines."""
+    sequences = list(range(first_sequence, first_sequence + len(lines)))
+    return sequences, [str(kind) for kind, _ in lines], [json.dumps(payload) for _, payload in lines]
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,9 @@ def survive(write: Callable[[], Result], *, seconds: float, pause: float = 0.5) 
             time.sleep(pause)
 
 
+COMMITS_EARLY = "set_config('synchronous_commit', 'off', true)"  # the same, for SQL that is written out
+
+
 def commits_early() -> Func:
     """Return an expression that, read along with any row, lets this transaction commit without waiting for the disk; no statement more.
 

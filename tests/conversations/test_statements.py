@@ -57,7 +57,7 @@ def test_intake_and_admission(eva) -> None:
     received = actions.receive(scenes.message("And now?"), by=GATEWAY)
     with counted() as sent:
         actions.process(received.inbound_id)
-    assert len(sent) == 31
+    assert len(sent) == 29
 
 
 def test_what_can_be_done_again_does_not_wait_for_the_disk_and_what_spends_does(eva, monkeypatch) -> None:
