@@ -159,6 +159,20 @@ def resume(bench: Bench) -> None:
     need(not only(events, Notice), "It told of a session that was lost, and none was.")
 
 
+def fork(bench: Bench) -> None:
+    """A session that branches off another one knows what was said there, and is counted alone; the other one hears nothing of it."""
+    went_well(bench.turn("My name is Eva."))
+    told = len(bench.model.heard)
+    events = bench.turn("Who am I?", session_id=str(uuid.uuid4()), forks=bench.prompt.session_id)
+    went_well(events)
+    need("My name is Eva." in str(bench.model.heard[-1]), "The branch did not know what it had branched off.")
+    need(not only(events, Notice), "It told of a session that was lost, and none was.")
+    used = sum(report.usage.input_uncached for report in only(events, UsageReported))
+    need(used == model.INPUT * (len(bench.model.heard) - told), "What was used before the branch was counted again.")
+    went_well(bench.turn("And then?", session_turns=1))
+    need("Who am I?" not in str(bench.model.heard[-1]), "The session that was left has heard of its branch.")
+
+
 def usage(bench: Bench) -> None:
     """Every answer is counted once, in disjoint units, also in a resumed session."""
     turns = [bench.turn("One."), bench.turn("Two.", session_turns=1)]
@@ -232,6 +246,7 @@ CASES: dict[str, Case] = {
     "interrupt": interrupt,
     "steer": steer,
     "resume": resume,
+    "fork": fork,
     "usage": usage,
     "characters": characters,
     "tree kill": tree_kill,
@@ -252,6 +267,7 @@ def applicable(can: Capabilities) -> list[str]:
     beyond = {
         "resume": can.resumes_sessions,
         "defer": can.resumes_sessions,
+        "fork": can.forks_sessions,
         "interrupt": can.interrupts,
         "steer": can.steers,
         "error: context": can.tells_context_full,

@@ -33,6 +33,7 @@ def prompt_for(execution: Execution) -> Prompt:
         model=execution.model,
         session_id=execution.session_id,
         session_turns=execution.session_turns,
+        forks="" if execution.session_turns else execution.fork_of,
     )
 
 
@@ -46,7 +47,9 @@ def _compile(identity: Identity) -> Compiled:
     return found
 
 
-def prompt_of(identity: Identity, texts: Compiled, *, model: str, session_id: str, session_turns: int) -> Prompt:
+def prompt_of(
+    identity: Identity, texts: Compiled, *, model: str, session_id: str, session_turns: int, forks: str = ""
+) -> Prompt:
     """Return the prompt of a bot for one session; its workspace is written only when the bot's texts have moved."""
     servers = _servers(identity)
     return Prompt(
@@ -56,6 +59,7 @@ def prompt_of(identity: Identity, texts: Compiled, *, model: str, session_id: st
         home=Path(settings.FLEET_HOMES) / identity.slug,
         session_id=session_id,
         session_turns=session_turns,
+        forks=forks,
         effort=identity.effort,
         max_turns=identity.max_turns,
         max_seconds=identity.max_minutes * 60,

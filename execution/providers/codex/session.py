@@ -92,9 +92,9 @@ class CodexRun(CliRun):
         self._peer.start()
         if not self._adopted:
             session_id = self._prompt.session_id
-            known = self._threads.find(session_id)
-            self._lost = self._prompt.resume and known is None
-            opened = await shake_hands(self._peer, self._prompt, known=known, servers=self._servers)
+            known, parent = (self._threads.find(name) for name in (session_id, self._prompt.forks))
+            self._lost = self._prompt.resume and known is None and parent is None
+            opened = await shake_hands(self._peer, self._prompt, known=known, parent=parent, servers=self._servers)
             self._thread = opened.thread
             self._started = Started(session_id, opened.version, opened.model)
         self._begin_to_tell(self._thread.used)
