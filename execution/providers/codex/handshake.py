@@ -52,8 +52,11 @@ async def shake_hands(
     opened = await _open_thread(peer, prompt, known, parent, servers)
     _check_keeps_to_settings(opened)
     await _wait_for(servers, peer)
-    used = parent.used if parent else {}  # a branch counts on from where it left
-    return Opened(known or Thread(str(opened["thread"]["id"]), used), version, str(opened["model"]))
+    return Opened(known or _begun(str(opened["thread"]["id"]), parent), version, str(opened["model"]))
+
+
+def _begun(thread_id: str, parent: Thread | None) -> Thread:
+    return parent.branch(thread_id) if parent else Thread(thread_id)
 
 
 async def _open_thread(
