@@ -161,6 +161,7 @@ class Execution(models.Model):
             ),
             models.Index(fields=["origin_kind", "origin_id"], name="execution_origin"),
             models.Index(fields=["identity", "-id"], name="execution_identity"),
+            models.Index(fields=["session_id"], name="execution_session"),
             models.Index(
                 fields=["pid"], condition=Q(pid__isnull=False, process_gone_at=None), name="execution_not_seen_gone"
             ),

@@ -13,6 +13,7 @@ from execution import events
 from execution.actions.closing import Ending, close
 from execution.actions.dispatching import WORKERS, home_of, nudge, queue_of
 from execution.models import Execution
+from execution.policies import check_may_branch
 from execution.providers import registry
 from execution.states import EXECUTION, LEASED, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock, journal, live
@@ -47,9 +48,12 @@ def queue(
     `texts` are [{uuid, text}] in the order they were said; `session_id` is a UUID the caller chose; `conversation_id` is where it
     was asked, so that a kill order for that place reaches it. `login` is the one a breaker guards, and `is_probe` says that this turn
     tries it (after `probe`). A session without turns that is a `fork_of` another one begins with what was said there, which stays as it
-    is; where the provider has lost that, or cannot fork (`Capabilities.forks_sessions`), the turn says so. Raises StateConflict when
-    this origin has an execution that has not ended.
+    is; where the provider has lost that, or cannot fork (`Capabilities.forks_sessions`), the turn begins afresh and says so.
+
+    Raises StateConflict when this origin has an execution that has not ended, NotFound when this bot had no session `fork_of`.
     """
+    if fork_of:
+        check_may_branch(identity, fork_of)
     try:
         with transaction.atomic():
             execution = Execution.objects.create(

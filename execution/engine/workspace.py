@@ -9,10 +9,13 @@ from django.conf import settings
 
 from execution.models import Execution
 from execution.ports import Confinement, Prompt
+from execution.providers import registry
 from identities import actions as identity_actions
 from identities import queries as identity_queries
 from identities.models import Identity
 from identities.ports import Compiled, Connection
+
+CANNOT_BRANCH = "Who answers here cannot branch off what was said before, so I start afresh."
 
 _compiled: dict[str, Compiled] = {}  # slug → the bot as this process last saw it compiled
 _connected: dict[
@@ -33,8 +36,13 @@ def prompt_for(execution: Execution) -> Prompt:
         model=execution.model,
         session_id=execution.session_id,
         session_turns=execution.session_turns,
-        forks="" if execution.session_turns else execution.fork_of,
+        forks=execution.fork_of if _branches(execution) else "",
     )
+
+
+def _branches(execution: Execution) -> bool:
+    """Return whether this is the first turn of a branch, and its provider knows what that is."""
+    return execution.session_turns == 0 and registry.get(execution.provider).capabilities.forks_sessions
 
 
 def last_known(identity: Identity) -> Compiled:
