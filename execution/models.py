@@ -120,6 +120,9 @@ class Execution(models.Model):
     )
     session_id = models.CharField(max_length=80, blank=True)
     session_turns = models.PositiveIntegerField(default=0, help_text="turns the session had had before this one")
+    fork_of = models.CharField(
+        max_length=80, blank=True, db_default="", help_text="the session whose memory a new one begins with"
+    )
     reservation_id = models.BigIntegerField(null=True, blank=True)
     versions = models.JSONField(default=dict)
     provider_version = models.CharField(max_length=40, blank=True)
@@ -158,6 +161,7 @@ class Execution(models.Model):
             ),
             models.Index(fields=["origin_kind", "origin_id"], name="execution_origin"),
             models.Index(fields=["identity", "-id"], name="execution_identity"),
+            models.Index(fields=["session_id"], name="execution_session"),
             models.Index(
                 fields=["pid"], condition=Q(pid__isnull=False, process_gone_at=None), name="execution_not_seen_gone"
             ),

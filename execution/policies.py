@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from execution.models import Execution
-from fleet.kernel.exceptions import Refused
+from fleet.kernel.exceptions import NotFound, Refused
 from governance import policies as governance_policies
 from governance.models import IN_FORCE, KillOrder
+from identities.models import Identity
 
 
 def check_not_held_back(execution: Execution) -> int:
@@ -29,6 +30,20 @@ def check_not_held_back(execution: Execution) -> int:
             code="killed",
         )
     return epoch
+
+
+def check_may_branch(identity: Identity, session_id: str) -> None:
+    """Raise NotFound unless this session was the bot's and nobody else's: whoever branches off it knows what was said there.
+
+    Other bots count too, since the id in a row is the one that its CLI told.
+    """
+    whose = Execution.objects.filter(session_id=session_id).values_list("identity_id", flat=True)
+    if set(whose.distinct()) != {identity.pk}:
+        raise NotFound(
+            "There is no such session to branch off.",
+            why=f"{identity.name} has had none with this id.",
+            next_step="Begin a new one, or branch off one of this bot's own.",
+        )
 
 
 def sentence_of_stop(reason: str) -> str:

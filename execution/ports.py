@@ -27,11 +27,10 @@ class Capabilities:
 
     name: str
     model: str = ""  # what it answers with when it does not know the bot's model; empty: it takes any
-    models: str = (
-        ""  # how the names of the models it knows begin, as a regular expression; empty: it knows its own alone
-    )
+    models: str = ""  # how the names of those it knows begin, a regular expression; empty: it knows its own alone
     streams_text: bool = True
     resumes_sessions: bool = False
+    forks_sessions: bool = False  # see `Prompt.forks`
     interrupts: bool = True
     steers: bool = False
     reports_cost: bool = False
@@ -85,6 +84,7 @@ class Prompt:
     home: Path
     session_id: str
     session_turns: int
+    forks: str = ""  # the session whose memory this one begins with, and which stays as it is; of the first turn alone
     effort: str = ""
     max_turns: int = 30
     max_seconds: int = 900
@@ -96,12 +96,12 @@ class Prompt:
 
     @property
     def resume(self) -> bool:
-        """Return whether the session has had turns before, which the provider is to remember."""
-        return self.session_turns > 0
+        """Return whether there were turns before, which the provider is to remember."""
+        return self.session_turns > 0 or self.forks != ""
 
     def next(self) -> Prompt:
         """Return the prompt of the turn after this one, should nothing change in between."""
-        return replace(self, session_turns=self.session_turns + 1)
+        return replace(self, session_turns=self.session_turns + 1, forks="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from execution import events
 from execution.actions.closing import Ending, close
 from execution.actions.dispatching import WORKERS, home_of, nudge, queue_of
 from execution.models import Execution
+from execution.policies import check_may_branch
 from execution.providers import registry
 from execution.states import EXECUTION, LEASED, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock, journal, live
@@ -40,14 +41,20 @@ def queue(
     conversation_id: int | None = None,
     login: str = "",
     is_probe: bool = False,
+    fork_of: str = "",
 ) -> Execution:
     """Queue an admitted provider turn and nudge a worker after commit.
 
     `texts` are [{uuid, text}] in the order they were said; `session_id` is a UUID the caller chose; `conversation_id` is where it
     was asked, so that a kill order for that place reaches it. `login` is the one a breaker guards, and `is_probe` says that this turn
-    tries it (after `probe`). Raises StateConflict when this origin has an execution that has not ended; the caller's transaction, or
-    its savepoint, is undone with it.
+    tries it (after `probe`). A session without turns that is a `fork_of` another one begins with what was said there, which stays as it
+    is; where the provider has lost that, or cannot fork (`Capabilities.forks_sessions`), the turn begins afresh and says so.
+
+    Raises StateConflict when this origin has an execution that has not ended, NotFound when this bot had no session `fork_of`; the
+    caller's transaction, or its savepoint, is undone with it.
     """
+    if fork_of:
+        check_may_branch(identity, fork_of)
     try:
         execution = Execution.objects.create(
             origin_kind=origin_kind,
@@ -61,6 +68,7 @@ def queue(
             prompt=texts,
             session_id=session_id,
             session_turns=session_turns,
+            fork_of=fork_of,
             reservation_id=reservation_id,
             spend_stage=SpendStage.NONE if reservation_id is None else SpendStage.RESERVED,
             kill_epoch=kill_epoch,

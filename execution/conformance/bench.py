@@ -75,7 +75,7 @@ class Bench:
         return self.prompt.workspace
 
     @contextmanager
-    def run(self, **changes: int) -> Iterator[Run]:
+    def run(self, **changes: int | str) -> Iterator[Run]:
         """Open a run, and see that nothing of it is left."""
         run = self.provider.open(replace(self.prompt, **changes))  # type: ignore[arg-type]
         try:
@@ -84,7 +84,7 @@ class Bench:
             run.close()
             need(run.kill(), "Something of it was still alive after its end.")
 
-    def turn(self, said: str, *, judge: Judge = allow, **changes: int) -> list[ProviderEvent]:
+    def turn(self, said: str, *, judge: Judge = allow, **changes: int | str) -> list[ProviderEvent]:
         """Run one whole turn."""
         with self.run(**changes) as run:
             run.prepare()

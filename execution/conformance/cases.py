@@ -159,6 +159,25 @@ def resume(bench: Bench) -> None:
     need(not only(events, Notice), "It told of a session that was lost, and none was.")
 
 
+def fork(bench: Bench) -> None:
+    """A branch of a session knows what was said there and goes on alone, counted alone; the session goes on as if there were none."""
+    branch = str(uuid.uuid4())
+    went_well(bench.turn("My name is Eva."))
+    told = len(bench.model.heard)
+    events = bench.turn("Who am I?", session_id=branch, forks=bench.prompt.session_id)
+    need(went_well(events).session_id == branch, "The branch was not the session that was asked for.")
+    need("My name is Eva." in str(bench.model.heard[-1]), "The branch did not know what it had branched off.")
+    need(not only(events, Notice), "It told of a session that was lost, and none was.")
+    used = sum(one.input_uncached for one in _used(events))
+    need(used == model.INPUT * (len(bench.model.heard) - told), "What was used before the branch was counted again.")
+    went_well(bench.turn("And then?", session_turns=1))
+    need("Who am I?" not in str(bench.model.heard[-1]), "The session that was left has heard of its branch.")
+    went_well(bench.turn("Again?", session_id=branch, session_turns=1))
+    heard = str(bench.model.heard[-1])
+    need("My name is Eva." in heard and "Who am I?" in heard, "The branch did not know of its own first turn.")
+    need("And then?" not in heard, "The branch has heard of what was said later in the session that it had left.")
+
+
 def usage(bench: Bench) -> None:
     """Every answer is counted once, in disjoint units, also in a resumed session."""
     turns = [bench.turn("One."), bench.turn("Two.", session_turns=1)]
@@ -232,6 +251,7 @@ CASES: dict[str, Case] = {
     "interrupt": interrupt,
     "steer": steer,
     "resume": resume,
+    "fork": fork,
     "usage": usage,
     "characters": characters,
     "tree kill": tree_kill,
@@ -252,6 +272,7 @@ def applicable(can: Capabilities) -> list[str]:
     beyond = {
         "resume": can.resumes_sessions,
         "defer": can.resumes_sessions,
+        "fork": can.forks_sessions,
         "interrupt": can.interrupts,
         "steer": can.steers,
         "error: context": can.tells_context_full,

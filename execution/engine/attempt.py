@@ -145,6 +145,8 @@ class Attempt:
         texts = self._survive(partial(self._release, gate, process))
         self._bound(prompt, process)
         self._released = True
+        if self.execution.fork_of and not prompt.resume:
+            self._transcript.aside(EventKind.NOTICE, text=workspace.CANNOT_BRANCH)
         refused = partial(self._transcript.aside, EventKind.TOOL_DENIED)
         gatekeeper = Gatekeeper(self.execution, workspace=prompt.workspace, refused=refused)
         claim = Claim(self.execution.pk, self.execution.epoch)

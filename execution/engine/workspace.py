@@ -9,10 +9,13 @@ from django.conf import settings
 
 from execution.models import Execution
 from execution.ports import Confinement, Prompt
+from execution.providers import registry
 from identities import actions as identity_actions
 from identities import queries as identity_queries
 from identities.models import Identity
 from identities.ports import Compiled, Connection
+
+CANNOT_BRANCH = "Who answers here cannot branch off what was said before, so I start afresh."
 
 _compiled: dict[str, Compiled] = {}  # slug → the bot as this process last saw it compiled
 _connected: dict[
@@ -33,7 +36,13 @@ def prompt_for(execution: Execution) -> Prompt:
         model=execution.model,
         session_id=execution.session_id,
         session_turns=execution.session_turns,
+        forks=execution.fork_of if _branches(execution) else "",
     )
+
+
+def _branches(execution: Execution) -> bool:
+    """Return whether this is the first turn of a branch, and its provider knows what that is."""
+    return execution.session_turns == 0 and registry.get(execution.provider).capabilities.forks_sessions
 
 
 def last_known(identity: Identity) -> Compiled:
@@ -46,7 +55,9 @@ def _compile(identity: Identity) -> Compiled:
     return found
 
 
-def prompt_of(identity: Identity, texts: Compiled, *, model: str, session_id: str, session_turns: int) -> Prompt:
+def prompt_of(
+    identity: Identity, texts: Compiled, *, model: str, session_id: str, session_turns: int, forks: str = ""
+) -> Prompt:
     """Return the prompt of a bot for one session; its workspace is written only when the bot's texts have moved."""
     servers = _servers(identity)
     return Prompt(
@@ -56,6 +67,7 @@ def prompt_of(identity: Identity, texts: Compiled, *, model: str, session_id: st
         home=Path(settings.FLEET_HOMES) / identity.slug,
         session_id=session_id,
         session_turns=session_turns,
+        forks=forks,
         effort=identity.effort,
         max_turns=identity.max_turns,
         max_seconds=identity.max_minutes * 60,

@@ -104,6 +104,21 @@ class TestAnotherHost:
         told = " ".join(heard(model_emulator))
         assert [word in told for word in ("One", "Two", "Three")] == [True, True, True]
 
+    def test_branches_off_a_session_and_the_first_host_goes_on_with_the_branch(
+        self, run: Run, mirrored, settings, tmp_path, model_emulator
+    ) -> None:
+        bot, session, branch = made.BotFactory(), str(uuid.uuid4()), str(uuid.uuid4())
+        fields = {"identity": bot, "provider": "claude", "session_id": branch, "fork_of": session}
+        here = settings.FLEET_HOMES, settings.FLEET_WORKSPACES
+        run(made.queued("One", identity=bot, provider="claude", session_id=session))
+        on_another_host(settings, tmp_path / "elsewhere")
+        run(made.queued("Two", **fields))
+        assert [word in " ".join(heard(model_emulator)) for word in ("One", "Two")] == [True, True]
+        settings.FLEET_HOMES, settings.FLEET_WORKSPACES = here
+        run(made.queued("Three", session_turns=1, **fields))
+        told = " ".join(heard(model_emulator))
+        assert [word in told for word in ("One", "Two", "Three")] == [True, True, True]
+
     def test_a_link_that_the_bot_put_in_the_way_leads_nobody_out(
         self, run: Run, mirrored, settings, tmp_path, model_emulator
     ) -> None:

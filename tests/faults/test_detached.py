@@ -316,6 +316,74 @@ class TestKilledWorker:
         assert STORY in str(model_emulator.requests[-1].messages)
 
 
+@pytest.mark.parametrize("way", ["claude", "codex"], indirect=True)
+class TestBranch:
+    """The turn that another worker finds is the first of a session that branches off another one."""
+
+    def begin(self, model: ModelEmulator, way: Way) -> tuple[Execution, Gate]:
+        """A branch that has begun to answer, and what its model waits for. The model knows of no request before."""
+        parent = until(ended, way.queued("My name is Eva."))
+        assert parent.state == ExecutionState.SUCCEEDED
+        model.clear()
+        gate = way.hold(model)
+        branch = way.queued("go", identity=parent.identity, fork_of=parent.session_id)
+        until(has_text, branch)
+        return branch, gate
+
+    def go_on(self, row: Execution, model: ModelEmulator, way: Way) -> None:
+        """Its next turn knows everything, and the session it left nothing of it."""
+        for session, knows in ((row.session_id, True), (row.fork_of, False)):
+            turn = way.queued("And then?", identity=row.identity, session_id=session, session_turns=1)
+            assert until(ended, turn).state == ExecutionState.SUCCEEDED
+            heard = str(model.requests[-1].messages)
+            assert ("My name is Eva." in heard, STORY in heard) == (True, knows)
+
+    def test_another_worker_goes_on_with_it(self, workers: Workers, model_emulator: ModelEmulator, way: Way) -> None:
+        workers(), workers()
+        branch, gate = self.begin(model_emulator, way)
+        kill_owner(branch)
+        until(adopted, branch)
+        gate.release()
+        row = check_answered_once(branch, model_emulator, STORY)
+        assert "My name is Eva." in str(model_emulator.requests[-1].messages)
+        self.go_on(row, model_emulator, way)
+
+    def test_it_may_leave_a_session_that_is_at_work(
+        self, workers: Workers, model_emulator: ModelEmulator, way: Way
+    ) -> None:
+        workers()
+        first = until(ended, way.queued("My name is Eva."))
+        gate = way.hold(model_emulator)
+        session = {"identity": first.identity, "session_id": first.session_id}
+        works = way.queued("go", session_turns=1, **session)
+        until(has_text, works)
+        branch = until(ended, way.queued("Who am I?", identity=first.identity, fork_of=first.session_id))
+        assert branch.state == ExecutionState.SUCCEEDED
+        assert "My name is Eva." in str(model_emulator.requests[-1].messages)
+        gate.release()
+        assert until(ended, works).answer == STORY
+        assert until(ended, way.queued("And then?", session_turns=2, **session)).state == ExecutionState.SUCCEEDED
+        heard = str(model_emulator.requests[-1].messages)
+        assert (STORY in heard, "Who am I?" in heard) == (True, False)
+
+    def test_its_answer_is_recovered_when_nobody_can(
+        self, workers: Workers, model_emulator: ModelEmulator, way: Way
+    ) -> None:
+        workers()
+        branch, gate = self.begin(model_emulator, way)
+        with locked("kernel_journalentry"):
+            gate.release()
+            wait_blocked_on("kernel_journalentry")
+            row = Execution.objects.get(pk=branch.pk)
+            kill_owner(row)
+            os.kill(row.pid, signal.SIGKILL)
+        workers()
+        row = until(ended, branch)
+        assert (row.state, row.output) == (ExecutionState.SUCCEEDED, SPENT)
+        assert row.answer.startswith(STORY) and "recovered" in row.answer
+        self.go_on(row, model_emulator, way)
+
+
 class TestKilledProcesses:
     """kill -9 of what the worker has started."""
 

@@ -55,7 +55,7 @@ def prepare(prompt: Prompt) -> Launch:
 
 
 def _plan(prompt: Prompt, configuration: Path, scratch: Path) -> Launch:
-    resumed = transcript_exists(configuration, prompt.session_id)
+    session = _session(prompt, configuration)
     environment = _environment(prompt, configuration) | {"CLAUDE_CODE_TMPDIR": str(scratch)}
     cli = cli_path().resolve()
     servers = arrange(prompt, scratch, environment)
@@ -65,11 +65,17 @@ def _plan(prompt: Prompt, configuration: Path, scratch: Path) -> Launch:
         api=settings.ANTHROPIC_BASE_URL or API,
         before=servers.before,
     )
-    arguments = _arguments(prompt, _system_prompt_file(prompt, scratch), _mcp_file(servers, scratch), resumed=resumed)
+    arguments = session + _arguments(prompt, _system_prompt_file(prompt, scratch), _mcp_file(servers, scratch))
     enclosed = enclose((str(cli), *arguments), environment, prompt=prompt, needs=needs)
     secrets = _secrets() | servers.secrets
     return Launch(
-        enclosed.argv, enclosed.environment, secrets, prompt.workspace, resumed, scratch, network=enclosed.network
+        enclosed.argv,
+        enclosed.environment,
+        secrets,
+        prompt.workspace,
+        _remembers(session),
+        scratch,
+        network=enclosed.network,
     )
 
 
@@ -141,8 +147,21 @@ def _system_prompt_file(prompt: Prompt, scratch: Path) -> Path:
     return path
 
 
-def _arguments(prompt: Prompt, system_prompt: Path, mcp: Path | None, *, resumed: bool) -> list[str]:
-    session = "--resume" if resumed else "--session-id"
+def _session(prompt: Prompt, configuration: Path) -> list[str]:
+    """Return the arguments that begin the session, go on with it, or branch it off another one."""
+    if transcript_exists(configuration, prompt.session_id):
+        return [f"--resume={prompt.session_id}"]
+    begun = [f"--session-id={prompt.session_id}"]
+    if prompt.forks and transcript_exists(configuration, prompt.forks):
+        return [f"--resume={prompt.forks}", "--fork-session", *begun]
+    return begun
+
+
+def _remembers(session: list[str]) -> bool:
+    return session[0].startswith("--resume")
+
+
+def _arguments(prompt: Prompt, system_prompt: Path, mcp: Path | None) -> list[str]:
     arguments = [
         *("--output-format", "stream-json", "--verbose", "--input-format", "stream-json"),
         *("--include-partial-messages", "--strict-mcp-config", "--setting-sources="),
@@ -152,7 +171,6 @@ def _arguments(prompt: Prompt, system_prompt: Path, mcp: Path | None, *, resumed
         *("--tools", ",".join(tool for tool in prompt.tools if not tool.startswith("mcp__"))),
         *("--model", prompt.model),
         *("--max-turns", str(prompt.max_turns)),
-        f"{session}={prompt.session_id}",
     ]
     if settings.FLEET_TRANSCRIPT_STORE:
         arguments += ["--session-mirror"]

@@ -45,15 +45,19 @@ def store_of_sdk() -> SessionStore | None:
 
 
 def put_back(prompt: Prompt) -> None:
-    """Write the session's transcripts from the copy where this host has none of them, or fewer lines: it was spoken in elsewhere."""
+    """Write the transcripts of the session, and of the one it branches off, from the copy where this host has none of them, or fewer
+    lines: it was spoken in elsewhere.
+    """
     copies = store()
     if copies is None or not prompt.resume:
         return
     configuration = launch.configuration_directory(prompt.home)
     project = configuration / "projects" / project_key_for_directory(prompt.workspace)
     own_directories(prompt.home, configuration, configuration / "projects", project)
-    for path, lines in copies.load(prompt.session_id).items():
-        below = f"{prompt.session_id}/{path}" if path else prompt.session_id
+    sessions = [session for session in (prompt.session_id, prompt.forks) if session]
+    found = [(session, path, lines) for session in sessions for path, lines in copies.load(session).items()]
+    for session, path, lines in found:
+        below = f"{session}/{path}" if path else session
         file = project / f"{below}.jsonl"
         own_directories(*[parent for parent in reversed(file.parents) if parent.is_relative_to(project)])
         if len(lines) > _lines(file):

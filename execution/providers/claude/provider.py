@@ -19,7 +19,9 @@ from fleet.kernel import loops
 class ClaudeProvider:
     """The Claude Code CLI with an API key, or with a login whose directory a setting names."""
 
-    capabilities = Capabilities(name="claude", resumes_sessions=True, reports_cost=True, adopts=True)
+    capabilities = Capabilities(
+        name="claude", resumes_sessions=True, forks_sessions=True, reports_cost=True, adopts=True
+    )
 
     def __init__(self) -> None:
         self._nursery = Nursery(proxy)

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from openai_codex.generated.v2_all import ThreadResumeParams, ThreadStartParams
+from openai_codex.generated.v2_all import ThreadForkParams, ThreadResumeParams, ThreadStartParams
 
 from execution.ports import Prompt
 from execution.providers.codex import launch
@@ -34,8 +34,13 @@ class Opened:
     model: str
 
 
-async def shake_hands(peer: Peer, prompt: Prompt, *, known: Thread | None, servers: Mapping[str, Any]) -> Opened:
-    """Sign in and resume the known thread, or begin one. Raises Unsafe, RequestRefused, or what ended the app-server."""
+async def shake_hands(
+    peer: Peer, prompt: Prompt, *, known: Thread | None, parent: Thread | None, servers: Mapping[str, Any]
+) -> Opened:
+    """Sign in and resume the known thread, or begin one, branched off its parent if it has one.
+
+    Raises Unsafe, RequestRefused, or what ended the app-server.
+    """
     hello = {"clientInfo": _CLIENT, "capabilities": {"experimentalApi": True}}
     version = _version_in(await peer.request("initialize", hello))
     if _numbers(version) < launch.OLDEST_VERSION:
@@ -44,13 +49,19 @@ async def shake_hands(peer: Peer, prompt: Prompt, *, known: Thread | None, serve
         )
     await peer.notify("initialized")
     await peer.request("account/login/start", {"type": "apiKey", "apiKey": settings.OPENAI_API_KEY})
-    opened = await _open_thread(peer, prompt, known, servers)
+    opened = await _open_thread(peer, prompt, known, parent, servers)
     _check_keeps_to_settings(opened)
     await _wait_for(servers, peer)
-    return Opened(known or Thread(str(opened["thread"]["id"])), version, str(opened["model"]))
+    return Opened(known or _begun(str(opened["thread"]["id"]), parent), version, str(opened["model"]))
 
 
-async def _open_thread(peer: Peer, prompt: Prompt, known: Thread | None, servers: Mapping[str, Any]) -> dict[str, Any]:
+def _begun(thread_id: str, parent: Thread | None) -> Thread:
+    return parent.branch(thread_id) if parent else Thread(thread_id)
+
+
+async def _open_thread(
+    peer: Peer, prompt: Prompt, known: Thread | None, parent: Thread | None, servers: Mapping[str, Any]
+) -> dict[str, Any]:
     fields = {
         "base_instructions": prompt.system_prompt,
         "cwd": str(prompt.workspace),
@@ -59,6 +70,9 @@ async def _open_thread(peer: Peer, prompt: Prompt, known: Thread | None, servers
         "sandbox": "workspace-write",
         **({"config": {"mcp_servers": servers}} if servers else {}),
     }
+    if known is None and parent is not None:
+        forked = ThreadForkParams.model_validate({**fields, "thread_id": parent.id, "exclude_turns": True})
+        return await peer.request("thread/fork", forked)
     if known is None:
         return await peer.request("thread/start", ThreadStartParams.model_validate(fields))
     resumed = ThreadResumeParams.model_validate({**fields, "thread_id": known.id, "exclude_turns": True})

@@ -28,6 +28,7 @@ class CodexProvider:
             model=settings.FLEET_CODEX_MODEL,
             models=r"(gpt-|codex-|o\d)",
             resumes_sessions=True,
+            forks_sessions=True,
             adopts=True,
             steers=True,  # `turn/steer` is answered with the turn that took the text, or with an error
         )

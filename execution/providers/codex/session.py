@@ -6,6 +6,7 @@ import asyncio
 import queue
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -92,9 +93,9 @@ class CodexRun(CliRun):
         self._peer.start()
         if not self._adopted:
             session_id = self._prompt.session_id
-            known = self._threads.find(session_id)
-            self._lost = self._prompt.resume and known is None
-            opened = await shake_hands(self._peer, self._prompt, known=known, servers=self._servers)
+            known, parent = (self._threads.find(name) for name in (session_id, self._prompt.forks))
+            self._lost = self._prompt.resume and known is None and parent is None
+            opened = await shake_hands(self._peer, self._prompt, known=known, parent=parent, servers=self._servers)
             self._thread = opened.thread
             self._started = Started(session_id, opened.version, opened.model)
         self._begin_to_tell(self._thread.used)
@@ -162,7 +163,7 @@ class CodexRun(CliRun):
             await self._used_more()
 
     async def _used_more(self) -> None:
-        self._thread = Thread(self._thread.id, self._translator.counting.used)
+        self._thread = replace(self._thread, used=self._translator.counting.used)
         self._threads.keep(self._prompt.session_id, self._thread)
         if self._translator.too_many_steps:
             await self._interrupt()
@@ -171,8 +172,8 @@ class CodexRun(CliRun):
 
     def _memo(self) -> dict[str, Any]:
         return {
+            **replace(self._thread, used=self._translator.counting.used).kept(),
             "thread": self._thread.id,
-            "used": dict(self._translator.counting.used),
             "version": self._started.version,
             "model": self._started.model,
             "lost": self._lost,
@@ -180,7 +181,7 @@ class CodexRun(CliRun):
         }
 
     def _inherit(self, memo: dict[str, Any], said: bytes) -> None:
-        self._thread = Thread(str(memo["thread"]), memo["used"])
+        self._thread = Thread.of({**memo, "id": memo["thread"]})
         self._started = Started(self._prompt.session_id, str(memo["version"]), str(memo["model"]))
         self._lost = bool(memo["lost"])
         self._peer = Peer(self._pipes, said=said, used=int(memo["requests"]))

@@ -7,16 +7,37 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 THREADS = "fleet-threads"  # the directory below CODEX_HOME
 
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A thread; `used` is its running total by Codex's own names, as far as it was reported."""
+    """A thread; `used` is its running total by Codex's own names, as far as it was reported.
+
+    A branch begins with the total of the thread that it left (`base`), which its own transcript does not tell, and Codex reads what was
+    said before from the transcripts of all that it came from (`left`, their ids).
+    """
 
     id: str
     used: Mapping[str, int] = field(default_factory=dict)
+    base: Mapping[str, int] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+
+    def branch(self, thread_id: str) -> Thread:
+        """Return a thread that branches off this one now."""
+        return Thread(thread_id, self.used, self.used, (self.id, *self.left))
+
+    def kept(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {"id": self.id, "used": dict(self.used), "base": dict(self.base), "left": list(self.left)}
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Thread:
+        """Return what was kept, also by a release that knew of no branches. Raises KeyError, ValueError, TypeError, AttributeError."""
+        left = tuple(str(thread) for thread in kept.get("left", ()))
+        return cls(str(kept["id"]), _numbers(kept["used"]), _numbers(kept.get("base", {})), left)
 
 
 class Threads:
@@ -29,23 +50,21 @@ class Threads:
     def find(self, session_id: str) -> Thread | None:
         """Return the session's thread, if this machine still has what was said in it."""
         try:
-            told = json.loads(self._path(session_id).read_text())
-            thread = Thread(str(told["id"]), {str(unit): int(number) for unit, number in told["used"].items()})
-        except (OSError, ValueError, KeyError, AttributeError):
+            thread = Thread.of(json.loads(self._path(session_id).read_text()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return thread if self._transcript_of(thread.id) else None
+        return thread if all(self._transcript_of(one) for one in (thread.id, *thread.left)) else None
 
-    def transcript(self, session_id: str) -> Path | None:
-        """Return the file with what was said in the session's thread."""
-        thread = self.find(session_id)
-        return self._transcript_of(thread.id) if thread else None
+    def transcript(self, thread: Thread) -> Path | None:
+        """Return the file with what was said in a thread; of a branch, with what was said in it alone."""
+        return self._transcript_of(thread.id)
 
     def keep(self, session_id: str, thread: Thread) -> None:
         """Remember the session's thread and what it has used."""
         self._directory.mkdir(exist_ok=True, mode=0o700)
         path = self._path(session_id)
         draft = path.with_suffix(f".{secrets.token_hex(8)}")
-        draft.write_text(json.dumps({"id": thread.id, "used": dict(thread.used)}))
+        draft.write_text(json.dumps(thread.kept()))
         draft.replace(path)
 
     def _path(self, session_id: str) -> Path:
@@ -63,6 +82,10 @@ class Threads:
 
     def _transcripts(self, thread_id: str) -> Iterator[Path]:
         return (self._configuration / "sessions").glob(f"**/rollout-*-{thread_id}.jsonl")
+
+
+def _numbers(told: Mapping[str, int]) -> dict[str, int]:
+    return {str(unit): int(number) for unit, number in told.items()}
 
 
 def _lines_of(path: Path) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ _LARGEST = 256 * 1024 * 1024
 
 def recover(configuration: Path, session_id: str, uuid: str) -> Recovered | None:
     """Return what was written of the turn with this last message; None when Codex never took it down."""
-    path = Threads(configuration).transcript(session_id)
-    if path is None or path.stat().st_size > _LARGEST:
+    threads = Threads(configuration)
+    thread = threads.find(session_id)
+    path = threads.transcript(thread) if thread else None
+    if thread is None or path is None or path.stat().st_size > _LARGEST:
         return None
-    reading = _Reading(uuid)
+    reading = _Reading(uuid, thread.base)
     for kind, told in _entries(path):
         reading.take(kind, told)
     return reading.recovered()
@@ -44,11 +46,11 @@ def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 class _Reading:
     """Reads a thread up to one turn, whose tokens are what its totals have above the last one before: so they are named as they were."""
 
-    def __init__(self, uuid: str) -> None:
+    def __init__(self, uuid: str, base: Mapping[str, int]) -> None:
         self._uuid = uuid
         self._turn = ""
         self._model = ""
-        self._counting = Counting({})
+        self._counting = Counting(base)
         self._usages: list[Usage] = []
         self._texts: list[str] = []
         self._is_whole = False
