@@ -102,6 +102,11 @@ def order_reaching(
     return epoch, KillOrder.objects.get(pk=order_id) if order_id else None
 
 
+# Whether an order in force stops the bot with this slug altogether, for a statement that asks other things as well.
+STOPS_BOT = """EXISTS (SELECT FROM governance_killorder AS killed WHERE killed.state IN ('stopping', 'quiet')
+    AND (killed.scope = 'fleet' OR killed.scope = 'identity' AND killed.scope_id = {slug}))"""
+
+
 @dataclass(frozen=True, slots=True)
 class ReceiptLine:
     """One line: what it was, how it ended, and after how many milliseconds; `milliseconds` is None while it is alive."""

@@ -21,7 +21,6 @@ from fleet.kernel.actors import Actor
 from fleet.kernel.sweeping import each
 from fleet.kernel.transitions import move
 from governance import queries as governance_queries
-from governance.states import KillScope
 
 FRESH_FOR = dt.timedelta(hours=24)
 SENDING_AT_MOST = dt.timedelta(seconds=60)
@@ -63,11 +62,13 @@ def deliver(
     return delivery
 
 
-# The oldest delivery of each chat that has none in flight; rows another sender looks at are passed over.
-_CLAIM = """
+# The oldest delivery of each chat that has none in flight; rows another sender looks at are passed over. Where a kill order holds a
+# bot, only notices go out.
+_CLAIM = f"""
 WITH heads AS (
     SELECT DISTINCT ON (account, chat_id) id, state, not_before FROM conversations_delivery
-    WHERE account = ANY(%s) AND state IN ('pending', 'sending') AND (kind = 'notice' OR NOT account = ANY(%s))
+    WHERE account = ANY(%s) AND state IN ('pending', 'sending')
+        AND (kind = 'notice' OR NOT {governance_queries.STOPS_BOT.format(slug="split_part(account, ':', 2)")})
     ORDER BY account, chat_id, (state = 'sending') DESC, id
 ), due AS MATERIALIZED (
     SELECT d.id FROM conversations_delivery d JOIN heads h ON h.id = d.id
@@ -77,7 +78,7 @@ WITH heads AS (
 )
 UPDATE conversations_delivery SET state = 'sending', attempts = attempts + 1, sending_since = statement_timestamp()
 WHERE id IN (SELECT id FROM due) AND state = 'pending' RETURNING *
-"""
+"""  # noqa: S608 - put together from constants
 
 
 @transaction.atomic
@@ -87,22 +88,13 @@ def claim_deliveries(accounts: list[str], *, limit: int = 20, by: Actor | None =
     Each is `sending` afterwards; the caller must report delivered, failed or unknown for it. A sender that dies leaves it to the sweep.
     Where a kill order holds, only notices go out; answers wait until it is lifted. What is no longer fresh is left to the sweep.
     """
-    claimed = Delivery.objects.raw(_CLAIM, [accounts, _held(accounts), FRESH_FOR.total_seconds(), limit])
+    claimed = Delivery.objects.raw(_CLAIM, [accounts, FRESH_FOR.total_seconds(), limit])
     deliveries = sorted(claimed, key=lambda delivery: delivery.pk)
     for delivery in deliveries:
         journal.record(
             events.DELIVERY_MOVED, by=by or Actor.system("outbox"), subject=("delivery", delivery.pk), to="sending"
         )
     return deliveries
-
-
-def _held(accounts: list[str]) -> list[str]:
-    """Return the accounts whose bots are stopped by a kill order."""
-    orders = governance_queries.active_orders()
-    if any(order.scope == KillScope.FLEET for order in orders):
-        return accounts
-    stopped = {order.scope_id for order in orders if order.scope == KillScope.IDENTITY}
-    return [account for account in accounts if account.partition(":")[2] in stopped]
 
 
 @transaction.atomic
