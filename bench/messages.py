@@ -10,6 +10,7 @@ model being asked, less what the bare CLI takes from its prompt to asking, and f
 from __future__ import annotations
 
 import asyncio
+import random
 import tempfile
 import time
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class Bench:
         self._model.clear()
         said = self._eva.send(self._bot, f"Message {number}: how are you?")
         reply = self._eva.wait_for_reply(said, f"Message {number}")
-        time.sleep(1.0)  # a bot may answer once a second
+        take_a_breath()
         moments = _moments(product)
         return Sample(
             whole=reply.stored.monotonic - said.times().enqueued.monotonic,
@@ -82,6 +83,11 @@ class Bench:
             to_model=self._model.requests[-1].at - moments["ready"],
             to_send=reply.called.monotonic - moments["ended"],
         )
+
+
+def take_a_breath() -> None:
+    """Wait until the bot may answer again: once a second. Not by the beat, lest a clock of the product strike at the same place each time."""
+    time.sleep(random.uniform(1.0, 1.5))
 
 
 def _moments(product: Product) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
 from bench.figures import Figure, p50, p95
-from bench.messages import TOKEN, pair
+from bench.messages import TOKEN, pair, take_a_breath
 from tests.emulators.cli_probe import CLI, environment
 from tests.emulators.model import ModelEmulator
 from tests.emulators.telegram import TelegramProcess
@@ -23,7 +23,6 @@ from tests.product import Product
 WARM_UP = 4
 MESSAGES = 30
 FIRST_TURNS = 12
-A_SECOND = 1.0  # a bot may answer once a second
 
 
 def run() -> list[Figure]:
@@ -80,7 +79,7 @@ class Bench:
         self._model.clear()
         said = self._eva.send(self._bot, f"Message {number}: how are you?")
         self._eva.wait_for_reply(said, f"Message {number}")
-        time.sleep(A_SECOND)
+        take_a_breath()
         (row,) = product.sql(
             "SELECT extract(epoch FROM queued_at), extract(epoch FROM claimed_at)"
             " FROM execution_execution ORDER BY id DESC LIMIT 1"
@@ -99,11 +98,12 @@ class Bench:
             for number in range(2 + FIRST_TURNS):
                 fresh = self._eva.send(self._bot, "/new")
                 self._eva.wait_for_reply(fresh)
-                time.sleep(A_SECOND)
+                take_a_breath()
                 said = self._eva.send(self._bot, f"Message {number}: how are you?")
                 reply = self._eva.wait_for_reply(said, f"Message {number}")
                 took.append(1000 * (reply.stored.monotonic - said.times().enqueued.monotonic))
-                time.sleep(A_SECOND + 1)
+                time.sleep(1)  # another one is started ahead
+                take_a_breath()
         return took[2:]
 
 
