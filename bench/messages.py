@@ -86,7 +86,7 @@ class Bench:
 
 
 def take_a_breath() -> None:
-    """Wait until the bot may answer again: once a second. Not by the beat, lest a clock of the product strike at the same place each time."""
+    """Wait until the bot may answer again, once a second; not by the beat, lest a clock of the product always strike at one place."""
     time.sleep(random.uniform(1.0, 1.5))
 
 
