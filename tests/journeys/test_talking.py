@@ -59,6 +59,11 @@ def test_a_cli_that_died_meanwhile_is_started_while_the_turn_is_still_being_admi
         with contextlib.suppress(psutil.NoSuchProcess):  # the shim ends with its CLI
             process.kill()
     eventually(lambda: not world.processes_of(eva))
+    standing = (
+        "SELECT count(*) FROM execution_heldprocess h JOIN conversations_conversation c ON c.id = h.conversation_id"
+        " WHERE c.chat_id = %s"
+    )
+    eventually(lambda: world.product.sql(standing, str(eva.id)) == [(0,)])  # its worker has noticed as well
     eva.wait_for_reply(eva.send(world.ada, "What is my cat called?"))
     assert "My cat is called Tom." in json.dumps(world.model.requests[-1].messages)
     (started,) = world.product.sql(
