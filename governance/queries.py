@@ -60,19 +60,23 @@ def open_lines(order: KillOrder) -> QuerySet[StopLine]:
     return StopLine.objects.filter(order=order, quiet_at=None).order_by("pk")
 
 
-# By hand, because every admission, claim and tool call asks it: the ORM took ten times as long to write it as PostgreSQL to answer.
-_REACHING = """
+# By hand, because every admission, claim, tool call and look into the outbox asks it: the ORM took ten times as long to write it as
+# PostgreSQL to answer.
+_IN_FORCE = "killed.state IN ('stopping', 'quiet')"
+_REACHES_BOT = "killed.scope = 'fleet' OR killed.scope = 'identity' AND killed.scope_id = {slug}"
+_REACHING = f"""
     SELECT epoch.value, (
         SELECT killed.id FROM governance_killorder AS killed
-        WHERE (killed.state IN ('stopping', 'quiet') OR killed.epoch > %(since_epoch)s)
+        WHERE ({_IN_FORCE} OR killed.epoch > %(since_epoch)s)
           AND (killed.mode = 'stop' OR NOT %(hard_only)s)
-          AND (killed.scope = 'fleet'
-            OR killed.scope = 'identity' AND killed.scope_id = %(identity_slug)s
+          AND ({_REACHES_BOT.format(slug="%(identity_slug)s")}
             OR killed.scope = 'conversation' AND killed.scope_id = %(conversation_id)s
             OR killed.scope = 'execution' AND killed.scope_id = %(execution_id)s)
         ORDER BY killed.epoch LIMIT 1)
     FROM governance_killepoch AS epoch
-"""
+"""  # noqa: S608 - put together from constants
+# Whether an order in force stops the bot with the slug altogether, for a statement that asks other things as well.
+STOPS_BOT = f"EXISTS (SELECT FROM governance_killorder AS killed WHERE {_IN_FORCE} AND ({_REACHES_BOT}))"
 
 
 def order_reaching(
@@ -100,11 +104,6 @@ def order_reaching(
         cursor.execute(_REACHING, facts)
         epoch, order_id = cursor.fetchone() or (0, None)
     return epoch, KillOrder.objects.get(pk=order_id) if order_id else None
-
-
-# Whether an order in force stops the bot with this slug altogether, for a statement that asks other things as well.
-STOPS_BOT = """EXISTS (SELECT FROM governance_killorder AS killed WHERE killed.state IN ('stopping', 'quiet')
-    AND (killed.scope = 'fleet' OR killed.scope = 'identity' AND killed.scope_id = {slug}))"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import psycopg_pool
 import structlog
 from django.db import InterfaceError, OperationalError, connection
-from django.db.models import Func, TextField, Value
+from django.db.models import TextField
+from django.db.models.expressions import RawSQL
 
 log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
@@ -33,16 +34,18 @@ def survive(write: Callable[[], Result], *, seconds: float, pause: float = 0.5) 
             time.sleep(pause)
 
 
-COMMITS_EARLY = "set_config('synchronous_commit', 'off', true)"  # the same, for SQL that is written out
+COMMITS_EARLY = (
+    "set_config('synchronous_commit', 'off', true)"  # what `commits_early` says, for SQL that is written out
+)
 
 
-def commits_early() -> Func:
+def commits_early() -> RawSQL:
     """Return an expression that, read along with any row, lets this transaction commit without waiting for the disk; no statement more.
 
     Only for a transaction that may be done again: should the machine die within the next moments, it has not happened. The next
     commit that does wait takes it to the disk as well, so nothing that depends on it can outlive it.
     """
-    return Func(Value("synchronous_commit"), Value("off"), Value(True), function="set_config", output_field=TextField())
+    return RawSQL(COMMITS_EARLY, (), output_field=TextField())  # noqa: S611 - a constant
 
 
 def ask_again(pool: psycopg_pool.ConnectionPool[Any]) -> None:

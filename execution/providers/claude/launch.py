@@ -23,12 +23,8 @@ RETRIES = 4  # about eight seconds; a person waits
 VERSION_SECONDS = 20.0
 MCP_FILE = "mcp.json"
 API = "https://api.anthropic.com"
-_OWN_TRUST = {
-    "SSL_CERT_FILE",
-    "NODE_EXTRA_CA_CERTS",
-    "HTTPS_PROXY",
-    "https_proxy",
-}  # an operator with an authority of its own
+# Variables of an operator with an authority of its own.
+_OWN_TRUST = {"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "HTTPS_PROXY", "https_proxy"}
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

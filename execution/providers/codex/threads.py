@@ -53,11 +53,7 @@ class Threads:
             thread = Thread.of(json.loads(self._path(session_id).read_text()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return thread if all(self._transcript_of(one) for one in (thread.id, *thread.left)) else None
-
-    def transcript(self, thread: Thread) -> Path | None:
-        """Return the file with what was said in a thread; of a branch, with what was said in it alone."""
-        return self._transcript_of(thread.id)
+        return thread if all(self.transcript_of(one) for one in (thread.id, *thread.left)) else None
 
     def keep(self, session_id: str, thread: Thread) -> None:
         """Remember the session's thread and what it has used."""
@@ -77,7 +73,8 @@ class Threads:
             return None
         return any(_names(line, uuid) for path in self._transcripts(thread.id) for line in _lines_of(path))
 
-    def _transcript_of(self, thread_id: str) -> Path | None:
+    def transcript_of(self, thread_id: str) -> Path | None:
+        """Return the file with what was said in a thread; of a branch, with what was said in it alone."""
         return next(self._transcripts(thread_id), None)
 
     def _transcripts(self, thread_id: str) -> Iterator[Path]:

@@ -21,7 +21,7 @@ def recover(configuration: Path, session_id: str, uuid: str) -> Recovered | None
     """Return what was written of the turn with this last message; None when Codex never took it down."""
     threads = Threads(configuration)
     thread = threads.find(session_id)
-    path = threads.transcript(thread) if thread else None
+    path = threads.transcript_of(thread.id) if thread else None
     if thread is None or path is None or path.stat().st_size > _LARGEST:
         return None
     reading = _Reading(uuid, thread.base)
