@@ -130,3 +130,14 @@ def test_while_the_fleet_is_stopped_answers_wait_and_notices_go_out():
     assert claim() == ["a notice"]
     governance_actions.lift(order=order, reason="over", by=SENDER)
     assert claim() == ["an answer"]
+
+
+def test_while_a_bot_is_stopped_its_own_answers_wait_and_those_of_others_go_out():
+    for bot in ("ada", "max"):
+        put(f"an answer of {bot}", account=f"telegram:{bot}")
+        put(f"a notice of {bot}", account=f"telegram:{bot}", chat="502", kind=DeliveryKind.NOTICE)
+    both = ("telegram:ada", "telegram:max")
+    order = governance_actions.stop(scope="identity", scope_id="ada", mode="stop", reason="drill", by=SENDER)
+    assert claim(*both) == ["a notice of ada", "an answer of max", "a notice of max"]
+    governance_actions.lift(order=order, reason="over", by=SENDER)
+    assert claim(*both) == ["an answer of ada"]
