@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import platform
 import statistics
@@ -48,6 +49,14 @@ def _or_dash(number: float | None) -> str:
 
 
 HEADER = "| What | Measured | Target ≤ | Baseline | Met | Note |\n| --- | ---: | ---: | ---: | --- | --- |"
+
+
+def measure(name: str) -> None:
+    """Run one benchmark in this process, keep its figures and print their rows."""
+    figures = importlib.import_module(f"bench.{name}").run()
+    keep(name, figures)
+    for figure in figures:
+        print(figure.row(), flush=True)
 
 
 def keep(name: str, figures: Iterable[Figure]) -> None:
