@@ -74,7 +74,8 @@ class Shim:
 
     def wait_gone(self, seconds: float) -> bool:
         """Wait until the whole tree is proven gone; False when that could not be seen in time."""
-        if not self._gone and self._hear(("gone", "failed"), seconds) is None and self._has_ended():
+        heard = self._gone or self._hear(("gone", "failed"), seconds)
+        if not heard and not self._gone and self._has_ended():  # another thread may have heard it
             self._gone = hunt(self.marker, seconds)  # the shim itself was killed: nobody else would look for its tree
         return self._gone and self._has_ended()
 
@@ -151,6 +152,7 @@ class OwnShim(Shim):
                 cwd="/",
                 start_new_session=True,
             )
+        self._asking = threading.Lock()
         super().__init__(control, data, uuid.uuid4().hex)
 
     @property
@@ -161,11 +163,15 @@ class OwnShim(Shim):
     @property
     def alive(self) -> bool:
         """Return whether the shim still runs."""
-        return self._process.poll() is None
+        return self._status() is None
+
+    def _status(self) -> int | None:
+        with self._asking:  # `poll` says None for one that has ended as long as another thread asks, too
+            return self._process.poll()
 
     def struck(self) -> str:
         """Return which process was ended by a signal that nobody here sent; the CLI ends with a shim that was."""
-        status = self._process.poll() or 0
+        status = self._status() or 0
         return f"its shim was ended by {name_of(-status)}" if status < 0 else super().struck()
 
     def _ended_within(self, seconds: float) -> bool:

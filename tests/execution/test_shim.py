@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -121,6 +122,18 @@ def test_ends_what_a_cli_leaves_behind(shim: OwnShim, tmp_path: Path) -> None:
     assert os.read(stdout, 100) == b"born\n"
     assert shim.wait_gone(20)
     assert (shim.exit_status, family(shim)) == (0, [])
+
+
+def test_everyone_who_asks_at_the_same_moment_gets_the_proof(tmp_path: Path) -> None:
+    """A kill order's thread and the turn's own both wait for the end; the answer of neither may depend on the other's."""
+    for _ in range(10):
+        shim = OwnShim()
+        os.close(shell(shim, "exec sleep 60", tmp_path))
+        shim.stop(grace=0.2)
+        with ThreadPoolExecutor(16) as askers:
+            proofs = list(askers.map(shim.wait_gone, [20.0] * 16))
+        shim.close()
+        assert proofs == [True] * 16
 
 
 def test_gives_the_polite_their_grace(shim: OwnShim, tmp_path: Path) -> None:
