@@ -190,6 +190,11 @@ class Execution(models.Model):
     def __str__(self) -> str:
         return f"execution {self.pk} of {self.origin_kind} {self.origin_id}"
 
+    @property
+    def told(self) -> list[str]:
+        """Return what its provider had to say beside the answer and that is still true after it (ports.Notice)."""
+        return list(self.details.get("told", ()))
+
 
 class Offer(models.Model):
     """A message that is offered to a turn which runs already. Only what its provider confirmed is `taken`.

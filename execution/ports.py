@@ -176,9 +176,10 @@ class RateLimited:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something worth telling, such as a lost session that was replaced."""
+    """Something worth telling; when it is `lasting`, such as a session that was lost, the person hears it with the answer, too."""
 
     text: str
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from django.db.models import Q
 from django.db.models.functions import Coalesce
 
 from conversations import events
-from conversations.models import Delivery, InboundMessage, Turn
+from conversations.models import Delivery, InboundMessage, Message, Turn
 from conversations.policies import check_can_send_again
 from conversations.ports import has_sender, platform_of, sending_platforms
-from conversations.states import DELIVERY, DeliveryKind, DeliveryState
+from conversations.states import DELIVERY, Author, DeliveryKind, DeliveryState
 from fleet.kernel import clock, journal, live
 from fleet.kernel.actors import Actor
 from fleet.kernel.sweeping import each
@@ -60,6 +60,12 @@ def deliver(
     if not stored:
         live.hint(f"outbox:{platform_of(account)}", account=account)
     return delivery
+
+
+def notify(turn: Turn, text: str, *, by: Actor) -> Delivery:
+    """Tell the person something about their turn: it stands in the conversation, and goes to where they are."""
+    Message.objects.create(conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=text)
+    return deliver(**turn.route, kind=DeliveryKind.NOTICE, text=text, turn=turn, by=by)
 
 
 # The oldest delivery of each chat that has none in flight; rows another sender looks at are passed over. Where a kill order holds a

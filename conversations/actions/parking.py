@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from django.conf import settings
 
 from conversations import events
-from conversations.actions.outbox import deliver
+from conversations.actions.outbox import notify
 from conversations.actions.sessions import note_use
-from conversations.models import Message, Told, Turn
-from conversations.states import TURN, Author, DeliveryKind, TurnState
+from conversations.models import Told, Turn
+from conversations.states import TURN, TurnState
 from conversations.wording import meanwhile, waits
 from execution import actions as execution_actions
 from execution import outcomes
@@ -110,8 +110,7 @@ def _say_once(turn: Turn, key: str, text: str) -> bool:
     """Say something that lasts unless it was said here; return whether it was said now."""
     _, first = Told.objects.get_or_create(conversation_id=turn.conversation_id, key=key[:200])
     if first:
-        Message.objects.create(conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=text)
-        deliver(**turn.route, kind=DeliveryKind.NOTICE, text=text, turn=turn, by=_BY)
+        notify(turn, text, by=_BY)
     return first
 
 

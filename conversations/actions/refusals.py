@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from conversations import events
-from conversations.actions.outbox import deliver
-from conversations.models import InboundMessage, Message, Turn
-from conversations.states import INBOUND, TURN, Author, DeliveryKind, InboundState, TurnState
+from conversations.actions.outbox import deliver, notify
+from conversations.models import InboundMessage, Turn
+from conversations.states import INBOUND, TURN, DeliveryKind, InboundState, TurnState
 from fleet.kernel import clock
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Refused
@@ -56,8 +56,7 @@ def refuse_turn(turn: Turn, refusal: Refused, *, gate: Gate) -> None:
         ended_at=clock.db_now(),
     )
     _decide(refusal, gate, ("turn", turn.pk), turn.identity.slug, turn.person_id)
-    Message.objects.create(conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=refusal.sentence)
-    deliver(**turn.route, kind=DeliveryKind.NOTICE, text=refusal.sentence, turn=turn, by=_ADMISSION)
+    notify(turn, refusal.sentence, by=_ADMISSION)
 
 
 def _decide(refusal: Refused, gate: Gate, origin: tuple[str, int], slug: str, person_id: int | None) -> None:

@@ -13,9 +13,9 @@ import uuid
 import rfc8785
 
 from conversations import events
-from conversations.actions.outbox import deliver
-from conversations.models import Conversation, Message, Session, Turn
-from conversations.states import SESSION, Author, DeliveryKind, SessionState
+from conversations.actions.outbox import notify
+from conversations.models import Conversation, Session, Turn
+from conversations.states import SESSION, Author, SessionState
 from execution import actions as execution_actions
 from execution import queries as execution_queries
 from execution.queries import Shut
@@ -122,9 +122,7 @@ def _open(turn: Turn, provider: str, model: str, binding: str, *, parent: Sessio
 
 
 def _explain(turn: Turn, reason: str) -> None:
-    text = f"I started a new session, since {reason}. I go on from a short summary of what was said."
-    Message.objects.create(conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=text)
-    deliver(**turn.route, kind=DeliveryKind.NOTICE, text=text, turn=turn, by=_BY)
+    notify(turn, f"I started a new session, since {reason}. I go on from a short summary of what was said.", by=_BY)
 
 
 def summary_of(conversation: Conversation, *, before_turn: int) -> str:

@@ -7,7 +7,7 @@ waiting turn ends as joined; whatever else happens, the waiting turn is simply t
 from __future__ import annotations
 
 from conversations import events
-from conversations.actions.outbox import deliver
+from conversations.actions.outbox import deliver, notify
 from conversations.models import InboundMessage, Message, Turn
 from conversations.states import TURN, Author, DeliveryKind, TurnState
 from execution import actions as execution_actions
@@ -107,8 +107,7 @@ def goes_on_waiting(uuid: str, *, ended: bool, doubtful: bool, by: Actor) -> Non
     if waiting is None:
         return
     if doubtful:
-        Message.objects.create(conversation_id=waiting.conversation_id, turn=waiting, author=Author.SYSTEM, text=_DOUBT)
-        deliver(**waiting.route, kind=DeliveryKind.NOTICE, text=_DOUBT, turn=waiting, by=by)
+        notify(waiting, _DOUBT, by=by)
     elif not ended:
         before = Turn.objects.filter(conversation=waiting.conversation_id, state=TurnState.QUEUED, pk__lt=waiting.pk)
         tell_it_waits(waiting, position=before.count() + 1, by=by)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 
 from conversations import events
-from conversations.actions.outbox import deliver
+from conversations.actions.outbox import deliver, notify
 from conversations.actions.sessions import note_use
 from conversations.actions.steering import withdraw_offers
 from conversations.models import Conversation, Message, Turn
@@ -58,7 +58,9 @@ def close_turn(turn: Turn, execution: Execution, *, by: Actor) -> Turn:
 
 
 def _say(turn: Turn, execution: Execution, *, by: Actor) -> None:
-    """Tell the person how the turn ended: the answer, or a sentence, or both when it was cut short."""
+    """Tell the person how the turn ended: the answer, or a sentence, or both when it was cut short; before it, what else they must know."""
+    for notice in execution.told:
+        notify(turn, notice, by=by)
     if execution.answer.strip():
         Message.objects.create(
             conversation_id=turn.conversation_id,
@@ -69,9 +71,7 @@ def _say(turn: Turn, execution: Execution, *, by: Actor) -> None:
         )
         deliver(**turn.route, kind=DeliveryKind.ANSWER, text=execution.answer, turn=turn, by=by)
     if turn.state != TurnState.REPLIED:
-        sentence = execution.sentence or "The turn ended without an answer."
-        Message.objects.create(conversation_id=turn.conversation_id, turn=turn, author=Author.SYSTEM, text=sentence)
-        deliver(**turn.route, kind=DeliveryKind.NOTICE, text=sentence, turn=turn, by=by)
+        notify(turn, execution.sentence or "The turn ended without an answer.", by=by)
 
 
 @transaction.atomic

@@ -342,7 +342,7 @@ class Attempt:
                 "tool_calls": self._limits.called if self._released else 0,
                 "provider_version": self._transcript.version,
                 "session_id": finished.session_id or self._transcript.session_id or self.execution.session_id,
-                "details": dict(finished.details),
+                "details": {**finished.details, **self._transcript.told()},
             },
         )
 

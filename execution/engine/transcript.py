@@ -39,6 +39,7 @@ class Transcript:
         self._written_at = 0.0
         self._metered_at = time.monotonic()
         self._complete = False
+        self._lasting: list[str] = []
         self.version = ""
         self.session_id = ""
         self.first_event_at: dt.datetime | None = None
@@ -56,6 +57,10 @@ class Transcript:
     def usages(self) -> list[Usage]:
         """Return what every message has used so far, metered or not."""
         return list(self._usages.values())
+
+    def told(self) -> dict[str, list[str]]:
+        """Return what the person has to hear with the answer, each once, as a detail of the execution; nothing where nothing is."""
+        return {"told": list(dict.fromkeys(self._lasting))} if self._lasting else {}
 
     def aside(self, kind: EventKind, **payload: Any) -> None:
         """Add a line from another thread, such as a refused tool call; it is written with the next batch."""
@@ -86,6 +91,8 @@ class Transcript:
                 self._note_usage(event.usage)
             case ports.Started():
                 self.version, self.session_id = event.version, event.session_id
+            case ports.Notice(lasting=True):
+                self._lasting.append(clean(event.text))
 
     def flush(self, *, only_due: bool = False) -> None:
         """Write and meter what is waiting, or with `only_due` what has waited long enough."""
@@ -149,6 +156,8 @@ class Transcript:
                 resets_at = event.resets_at.isoformat() if event.resets_at else None
                 return EventKind.RATE_LIMIT, {"status": event.status, "resets_at": resets_at, "limit": event.kind}
             case ports.Notice():
+                if event.lasting:
+                    self._lasting.append(clean(event.text))
                 return EventKind.NOTICE, {"text": clean(event.text)}
             case _:
                 raise TypeError(f"no line for {type(event).__name__}")

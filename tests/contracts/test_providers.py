@@ -324,7 +324,7 @@ class TestSessions:
     def test_a_session_whose_transcript_is_gone_begins_afresh_and_says_so(self, open_run: Open, prompt: Prompt) -> None:
         events = events_of(open_run(session_turns=1), "Who am I?")
         (notice,) = only(events, Notice)
-        assert "afresh" in notice.text
+        assert "afresh" in notice.text and notice.lasting
         assert (events[-1].outcome, events[-1].session_id) == (OutcomeClass.OK, prompt.session_id)
 
     def test_a_turn_tried_again_finds_the_session_it_left(self, open_run: Open, cast: CliCast) -> None:

@@ -50,6 +50,24 @@ def test_a_turn_cut_short_keeps_what_was_said_and_says_why_it_ended(eva):
     assert kinds == [("answer", "Half a"), ("notice", "Stopped by eva.")]
 
 
+def test_what_is_still_true_after_the_answer_is_said_before_it(eva):
+    turn = turn_of(say("Hello"))
+    notice = "The earlier part of this conversation is not on this machine any more, so I start afresh."
+    end(
+        running(turn),
+        ExecutionState.SUCCEEDED,
+        OutcomeClass.OK,
+        answer="Good day.",
+        fields={"details": {"told": [notice]}},
+    )
+    told = [("notice", notice), ("answer", "Good day.")]
+    assert list(Delivery.objects.filter(turn=turn).order_by("pk").values_list("kind", "text")) == told
+    assert [message.text for message in Message.objects.filter(turn=turn).exclude(author="person").order_by("pk")] == [
+        notice,
+        "Good day.",
+    ]
+
+
 def test_a_turn_has_one_answer_and_the_database_knows(eva):
     turn = answer(turn_of(say("Hello")))
     with pytest.raises(IntegrityError), transaction.atomic():

@@ -131,6 +131,15 @@ def test_every_kind_of_event_becomes_a_line(transcript: Transcript, written: lis
     assert written[0][0][0] == kind
 
 
+def test_what_lasts_is_told_with_the_answer_once_whoever_heard_it(transcript: Transcript) -> None:
+    transcript.take(Notice("The API answered HTTP 500; trying again."))
+    assert transcript.told() == {}
+    transcript.recall(Notice("I start afresh.", lasting=True))
+    transcript.take(Notice("Another model\x00 answers.", lasting=True))
+    transcript.take(Notice("I start afresh.", lasting=True))
+    assert transcript.told() == {"told": ["I start afresh.", "Another model answers."]}
+
+
 def test_the_end_itself_is_no_line(transcript: Transcript, written: list) -> None:
     transcript.take(Finished(OutcomeClass.OK, text="Good day."))
     assert written == []

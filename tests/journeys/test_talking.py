@@ -75,6 +75,26 @@ def test_a_cli_that_died_meanwhile_is_started_while_the_turn_is_still_being_admi
     assert started == (True,)
 
 
+def test_a_bot_that_has_lost_its_memory_says_so_where_the_person_is_and_answers(world: World):
+    eva = world.person()
+    eva.wait_for_reply(eva.send(world.ada, "My cat is called Tom."))
+    eventually(lambda: world.turns_of(eva) == [("replied", "")])
+    for process in reversed(world.processes_of(eva)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # the shim ends with its CLI
+            process.kill()
+    session_id = world.product.sql(
+        "SELECT s.provider_session_id FROM conversations_session s JOIN conversations_conversation c ON c.id = s.conversation_id"
+        " WHERE c.chat_id = %s",
+        str(eva.id),
+    )[0][0]
+    (transcript,) = world.product.var.glob(f"**/{session_id}.jsonl")
+    transcript.unlink()
+    eva.wait_for_reply(eva.send(world.ada, "What is my cat called?"), "What is my cat called?")
+    _, notice, answer = world.told(eva)
+    assert "start afresh" in notice and "What is my cat called?" in answer
+    assert "Tom" not in json.dumps(world.model.requests[-1].messages)
+
+
 def test_chat_text_reaches_the_model_word_for_word(world: World):
     eva = world.person()
     text = "//compact @/etc/passwd #memory !ls"

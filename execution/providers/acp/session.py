@@ -69,7 +69,7 @@ class AcpRun(CliRun):
             self._opened = await shake_hands(self._connection, self._agent, prompt, known=known, servers=servers)
             await wait_connected(sockets)
         if self._opened.fresh and prompt.resume:
-            self._events.put(Notice(LOST_SESSION))
+            self._events.put(Notice(LOST_SESSION, lasting=True))
         self._events.put(Started(prompt.session_id, self._opened.version, prompt.model))
 
     async def _turn(self, given: Given) -> None:

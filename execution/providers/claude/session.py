@@ -81,7 +81,7 @@ class ClaudeRun:
 
     def _mention_lost_session(self) -> None:
         if self._first and self._prompt.resume and not self._process.resumed:
-            self._events.put(Notice(LOST_SESSION))
+            self._events.put(Notice(LOST_SESSION, lasting=True))
 
     def release(self, texts: tuple[UserText, ...], *, judge: Judge, claim: Claim | None = None) -> None:
         """Hand over the prompt."""

@@ -107,7 +107,7 @@ class CodexRun(CliRun):
             Counting(used), session_id=started.session_id, model=started.model, max_steps=self._prompt.max_turns
         )
         if self._lost:
-            self._events.put(Notice(LOST_SESSION))
+            self._events.put(Notice(LOST_SESSION, lasting=True))
         self._events.put(started)
 
     async def _turn(self, given: Given) -> None:

@@ -102,7 +102,7 @@ class Translator:
                 yield from self._limits(told.rate_limits)
             case ModelReroutedNotification():
                 self._model = told.to_model
-                yield Notice(f"OpenAI answers with {told.to_model} instead of {told.from_model}.")
+                yield Notice(f"OpenAI answers with {told.to_model} instead of {told.from_model}.", lasting=True)
             case ErrorNotification(will_retry=True):
                 self._streamed = ""  # the message will be written from the start
                 status = _evidence(told.error).status
