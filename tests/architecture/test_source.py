@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from fleet.celery import app as celery
-from tests.architecture.source import Function, Module, called_name, dotted, modules
+from tests.architecture.source import ROOT, Function, Module, called_name, dotted, modules
 
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 50
@@ -35,6 +36,12 @@ def test_modules_and_functions_are_short() -> None:
                 long.add(f"{module.name}:{name}")
 
     assert long == set(LONG)
+
+
+def test_no_link_is_committed() -> None:
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert [line for line in listed.splitlines() if line.startswith("120000 ")] == []
 
 
 def body_lines(function: Function) -> int:
