@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q, sql
 from django.db.models.functions import Now
 
+from execution.ports import ProcessFacts
 from execution.states import (
     BREAKER,
     EXECUTION,
@@ -261,6 +262,13 @@ class HeldProcess(models.Model):
 
     def __str__(self) -> str:
         return f"process {self.pid} for session {self.session_id}"
+
+    @property
+    def process(self) -> ProcessFacts | None:
+        """Return which process it is on which machine; None for a provider without one."""
+        if self.pid is None or self.pid_started_at is None:
+            return None
+        return ProcessFacts(self.pid, self.pid_started_at, self.worker.host, self.worker.boot_id)
 
 
 class ExecutionEvent(models.Model):

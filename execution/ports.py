@@ -269,6 +269,11 @@ class ProcessFacts:
     boot_id: str
     marker: str = ""
 
+    @property
+    def idle_subject(self) -> str:
+        """Return how the receipt of a kill order names it while it has nothing to do."""
+        return f"idle:{self.host}:{self.pid}"
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

@@ -31,6 +31,7 @@ from execution.models import (
     Execution,
     ExecutionEvent,
     ExecutionQuerySet,
+    HeldProcess,
     Offer,
     ProviderCheck,
     TranscriptLine,
@@ -237,6 +238,24 @@ def live_ids(*, scope: str, scope_id: str) -> list[int]:
     elif scope == KillScope.CONVERSATION:
         live = live.filter(conversation_id=int(scope_id))
     return list(live.values_list("pk", flat=True))
+
+
+def idle_subjects(*, scope: str, scope_id: str) -> list[str]:
+    """Return how a kill order names the held processes of its scope that have nothing to do; to be asked in its transaction.
+
+    A row is kept from being struck until the order has its line. One that is being changed right now is passed over, since a stop
+    waits for nobody: what it held gets a line of its own when it is gone.
+    """
+    works = Execution.objects.filter(session_id=OuterRef("session_id"), owner=OuterRef("worker"), state__in=LEASED)
+    rows = HeldProcess.objects.filter(~Exists(works), pid__isnull=False)
+    if scope == KillScope.IDENTITY:
+        rows = rows.filter(identity__slug=scope_id)
+    elif scope == KillScope.CONVERSATION:
+        rows = rows.filter(conversation_id=int(scope_id))
+    elif scope == KillScope.EXECUTION:
+        return []
+    locked = rows.select_related("worker").select_for_update(of=["self"], skip_locked=True)
+    return sorted({process.idle_subject for row in locked if (process := row.process)})
 
 
 def live_workers() -> QuerySet[Worker]:

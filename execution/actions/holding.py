@@ -19,6 +19,8 @@ from execution.shim import processes
 from fleet.kernel import clock, journal, live
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import NotFound
+from governance import actions as governance_actions
+from governance.models import KillOrder, StopLine
 from identities.models import Identity
 from identities.states import IdentityState
 
@@ -129,15 +131,35 @@ def _reason(row: HeldProcess) -> str:
 @transaction.atomic
 def note_process_ended(*, held_id: uuid.UUID, why: str, by: Actor, seen_gone: bool = True) -> bool:
     """Strike a process from the notes once it is proven gone, and say so of every execution that it answered."""
-    row = HeldProcess.objects.select_for_update(of=["self"]).select_related("worker").filter(pk=held_id).first()
+    found = HeldProcess.objects.select_for_update(of=["self"]).select_related("worker", "identity")
+    row = found.filter(pk=held_id).first()
     if row is None:
         return False
-    if seen_gone and row.pid is not None and row.pid_started_at is not None:
-        note_process_gone(ProcessFacts(row.pid, row.pid_started_at, row.worker.host, row.worker.boot_id), by=by)
+    if seen_gone and row.process:
+        note_process_gone(row.process, by=by)
+        _close_kill_receipts(row.identity.slug, row.process, by)
     facts = {"pid": row.pid, "session": row.session_id, "turns": row.turns, "why": why, "seen_gone": seen_gone}
     journal.record(events.PROCESS_ENDED, by=by, subject=("process", row.pk), **facts)
     row.delete()
     return True
+
+
+def _close_kill_receipts(slug: str, process: ProcessFacts, by: Actor) -> None:
+    waiting = StopLine.objects.filter(kind="process", subject=process.idle_subject, quiet_at=None).order_by("order_id")
+    for line in waiting.select_related("order"):
+        note_idle_gone(order=line.order, identity_slug=slug, process=process, by=by)
+
+
+def note_idle_gone(*, order: KillOrder, identity_slug: str, process: ProcessFacts, by: Actor) -> None:
+    """Write into an order's receipt that a process that had nothing to do is gone. Saying so twice changes nothing."""
+    governance_actions.record_quiet(
+        order=order,
+        kind="process",
+        subject=process.idle_subject,
+        by=by,
+        killed=True,
+        sentence=f"{identity_slug} had nothing to do: process {process.pid} on {process.host} and its descendants are gone.",
+    )
 
 
 def settle_held(*, worker_id: uuid.UUID, known: Iterable[uuid.UUID], by: Actor) -> int:

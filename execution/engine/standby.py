@@ -17,6 +17,7 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
+from execution import actions
 from execution.engine import workspace
 from execution.engine.notes import Notes
 from execution.ports import ProcessFacts, Prompt, Run
@@ -24,7 +25,6 @@ from execution.providers import registry
 from execution.shim import processes
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import FleetError
-from governance import actions as governance_actions
 from governance import policies as governance_policies
 from governance import queries as governance_queries
 from governance.models import KillOrder
@@ -290,11 +290,4 @@ def _tell_order(ready: Ready, order: KillOrder | None) -> None:
     process = None if ready.process.exception() else ready.process.result()
     if order is None or process is None:
         return
-    governance_actions.record_quiet(
-        order=order,
-        kind="process",
-        subject=f"idle:{process.pid}",
-        by=_BY,
-        killed=True,
-        sentence=f"{ready.identity_slug} had nothing to do: process {process.pid} on {process.host} and its descendants are gone.",
-    )
+    actions.note_idle_gone(order=order, identity_slug=ready.identity_slug, process=process, by=_BY)

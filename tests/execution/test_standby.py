@@ -266,7 +266,7 @@ class TestAfterAnAnswer:
         line = eventually(
             lambda: StopLine.objects.filter(order=order, kind="process").first(), "its line in the receipt"
         )
-        assert (line.subject, line.expected, line.killed, bool(line.quiet_at)) == ("idle:4007", False, True, True)
+        assert (line.subject, line.expected, line.killed, bool(line.quiet_at)) == ("idle:here:4007", False, True, True)
         assert bot.slug in line.sentence
 
 
