@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentTypeError
 
 from django.core.management.base import BaseCommand
 
 BAD_USAGE = 64
+
+
+def seconds(text: str) -> float:
+    """Return a positive number of seconds, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number <= 86_400:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds between 0 and 86400")
+    return number
 
 
 class SpeakingCommand(BaseCommand):

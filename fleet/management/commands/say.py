@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 import uuid
-from argparse import ArgumentTypeError
 from enum import IntEnum
 from typing import Any
 
@@ -27,7 +26,7 @@ from fleet.console.wording import count, duration, usd
 from fleet.following import follow
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import FleetError
-from fleet.management.usage import SpeakingCommand
+from fleet.management.usage import SpeakingCommand, seconds
 from gateways.threads import in_thread
 from governance import queries as governance_queries
 from identities import queries as identity_queries
@@ -54,17 +53,6 @@ _EXIT_OF = {
     TurnState.STOPPED: Exit.STOPPED,
     TurnState.JOINED: Exit.ANSWERED,
 }
-
-
-def seconds(text: str) -> float:
-    """Return a positive number of seconds, for argparse."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0
-    if not 0 < number <= 86_400:
-        raise ArgumentTypeError(f"{text!r} is not a number of seconds between 0 and 86400")
-    return number
 
 
 class Command(SpeakingCommand):

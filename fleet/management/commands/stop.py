@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from fleet.kernel.actors import Actor
+from fleet.kernel.exceptions import FleetError
+from fleet.management.usage import seconds
 from governance import actions, queries
 from governance.models import KillOrder
 from governance.states import KillMode, KillScope, OrderState
+from identities import queries as identity_queries
+
+MAY_STILL_LIVE = 3  # the exit code when the order is in force and not everything was seen gone in time
 
 
 class Command(BaseCommand):
@@ -23,25 +29,34 @@ class Command(BaseCommand):
         parser.add_argument("identity", nargs="?", default="", help="a bot's slug; without it the whole fleet")
         parser.add_argument("--reason", required=True, help="why; the people it stops will read it")
         parser.add_argument("--drain", action="store_true", help="let running work finish")
-        parser.add_argument("--wait", type=float, default=10.0, help="seconds to wait for silence (default 10)")
+        parser.add_argument("--wait", type=seconds, default=10.0, help="seconds to wait for silence (default 10)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Give the order, wait for silence, print the receipt."""
-        slug: str = options["identity"]
-        order = actions.stop(
+        try:
+            order = self._give(options["identity"], options)
+        except FleetError as error:
+            raise CommandError(error.sentence) from error
+        give_up = time.monotonic() + options["wait"]
+        while order.state == OrderState.STOPPING and time.monotonic() < give_up:
+            time.sleep(0.1)
+            order.refresh_from_db()
+        if not self._print_receipt(order):
+            sys.exit(MAY_STILL_LIVE)
+
+    def _give(self, slug: str, options: dict[str, Any]) -> KillOrder:
+        if slug:
+            identity_queries.get_identity(slug)  # a misspelt name must not read as a bot that fell silent
+        return actions.stop(
             scope=KillScope.IDENTITY if slug else KillScope.FLEET,
             scope_id=slug,
             mode=KillMode.DRAIN if options["drain"] else KillMode.STOP,
             reason=options["reason"],
             by=Actor.system("command line"),
         )
-        give_up = time.monotonic() + options["wait"]
-        while order.state == OrderState.STOPPING and time.monotonic() < give_up:
-            time.sleep(0.1)
-            order.refresh_from_db()
-        self._print_receipt(order)
 
-    def _print_receipt(self, order: KillOrder) -> None:
+    def _print_receipt(self, order: KillOrder) -> bool:
+        """Print what became quiet and what did not; return whether everything is."""
         still = list(queries.open_lines(order))
         for line in still:
             self.stdout.write(f"still alive: {line.kind} {line.subject}")
@@ -51,3 +66,4 @@ class Command(BaseCommand):
                 self.stdout.write(f"quiet after {after:.0f} ms: {line.kind} {line.subject} {line.sentence}".rstrip())
         verdict = f"{len(still)} still alive" if still else "everything is quiet"
         self.stdout.write(f"Order {order.pk}: {verdict}. Lift it with ./manage.py resume {order.pk} --reason …")
+        return not still
