@@ -106,10 +106,6 @@ FLEET_REPEATED_CALLS = env.int(
 )  # the same tool call so often in a row is a loop; 0: never
 FLEET_CGROUP = env.str("FLEET_CGROUP", default="")  # a cgroup v2 delegated to Fleet, with the memory controller
 FLEET_LONGEST_WAIT_HOURS = env.float("FLEET_LONGEST_WAIT_HOURS", default=24.0)  # for a login that may be used again
-FLEET_STOPPING_FILE = (
-    VAR / "stopping"
-)  # there while the whole of Fleet is being stopped: nobody will go on with anything
-FLEET_STALL_SECONDS = env.float("FLEET_STALL_SECONDS", default=120.0)  # a provider silent for so long is stopped
 # Keep a copy of Claude's transcripts in PostgreSQL, so that a session goes on wherever its next turn is taken.
 FLEET_TRANSCRIPT_STORE = "execution.engine.mirror.Mirror" if env.bool("FLEET_TRANSCRIPT_MIRROR", default=False) else ""
 FLEET_TRANSCRIPT_DAYS = env.int("FLEET_TRANSCRIPT_DAYS", default=30)  # the copy of a silent session is kept for so long

@@ -136,3 +136,10 @@ class TestTheRunner:
         monkeypatch.setattr(observations, "SEAL_LATE_SECONDS", -1.0)
 
         assert observations.runner().state == "late"
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_part_that_does_not_exist_is_named_and_is_not_well(run: Run) -> None:
+    outcome = run("status", "--part", "runnner")
+    assert outcome.code == 1
+    assert "No part called “runnner” could be read. There were: postgres" in outcome.err

@@ -67,6 +67,13 @@ def test_what_runs_and_waits_is_listed_with_its_worker(operator: Client, worker:
     assert "None yet" in text_of(operator.get("/runner/"))
 
 
+def test_an_execution_whose_worker_has_ended_is_not_called_running(worker: Worker) -> None:
+    execution = made.running(worker=worker)
+    assert [row.status.word for row in runner_page().executions if row.id == execution.pk] == ["Running"]
+    Worker.objects.filter(pk=worker.pk).update(stopped_at=clock.now())
+    assert [row.status.word for row in runner_page().executions] == ["Waits for another worker"]
+
+
 def test_an_execution_whose_lease_is_over_is_unknown(worker: Worker) -> None:
     execution = made.running(worker=worker)
     Execution.objects.filter(pk=execution.pk).update(lease_until=clock.now() - dt.timedelta(seconds=1))

@@ -23,6 +23,7 @@ _STATES = {
     ExecutionState.RUNNING: Status("running", "Running"),
     ExecutionState.WAITING_APPROVAL: Status("human", "Waiting for a person"),
 }
+_LEFT = Status("waiting", "Waits for another worker")
 Row = TypeVar("Row", bound=Model)
 
 
@@ -132,7 +133,11 @@ def _execution(row: Execution) -> LiveRow:
         title=turn.conversation.title if turn else "",
         provider=row.provider,
         model=row.model,
-        status=UNKNOWN if silent else _STATES.get(ExecutionState(row.state), UNKNOWN),
+        status=UNKNOWN
+        if silent
+        else _LEFT
+        if row.owner and row.owner.stopped_at
+        else _STATES.get(ExecutionState(row.state), UNKNOWN),
         since=row.released_at or row.claimed_at or row.queued_at,
         worker=_name(row.owner),
     )

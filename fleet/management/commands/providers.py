@@ -34,13 +34,13 @@ class Command(SpeakingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Show or check, and leave with 0 or 1."""
         if options["verb"] == "show":
-            sys.exit(self._show())
+            sys.exit(self._show(_named(options["name"])))
         well = [self._check(name, options["only"]) for name in _named(options["name"])]
         sys.exit(0 if all(well) else 1)
 
-    def _show(self) -> int:
+    def _show(self, names: list[str]) -> int:
         checks = queries.last_checks()
-        for name in checking.checkable(list(settings.FLEET_PROVIDERS)):
+        for name in names:
             provider, check = registry.get(name), checks.get(name)
             when = f"{check.at:%Y-%m-%d %H:%M} UTC, {check.version}" if check else "never"
             self.stdout.write(f"{name:12} {provider.version() or '?':12} checked {when}")
@@ -75,6 +75,8 @@ def _named(name: str) -> list[str]:
     if name == "all":
         return known
     if name == "acp":
+        if not settings.FLEET_ACP_AGENTS:
+            raise CommandError("No agent is set up, so there is none to check. Name their file in FLEET_ACP_AGENTS.")
         return list(settings.FLEET_ACP_AGENTS)
     if name not in known:
         raise CommandError(f"There is nothing to check under “{name}”. Known are: {', '.join([*known, 'acp', 'all'])}.")

@@ -35,6 +35,9 @@ class Command(SpeakingCommand):
             self.stdout.write(json.dumps(reading, indent=2))
         else:
             self.stdout.write("\n".join(lines(reading)))
+        if options["part"] and options["part"] not in reading["services"]:
+            known = ", ".join(reading["services"])
+            self.stderr.write(f"No part called “{options['part']}” could be read. There were: {known}.")
         sys.exit(0 if is_well(reading, options["part"]) else 1)
 
 

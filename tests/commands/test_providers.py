@@ -1,0 +1,20 @@
+"""`manage.py providers`: a name that nobody knows is no good news."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.management import CommandError, call_command
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize("verb", ["show", "check"])
+def test_a_provider_that_nobody_knows_is_refused(verb: str) -> None:
+    with pytest.raises(CommandError, match="nothing to check under “klaude”"):
+        call_command("providers", verb, "klaude")
+
+
+def test_agents_that_are_not_set_up_were_not_checked(settings) -> None:
+    settings.FLEET_ACP_AGENTS = {}
+    with pytest.raises(CommandError, match="No agent is set up"):
+        call_command("providers", "check", "acp")
