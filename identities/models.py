@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Any, ClassVar
+from zoneinfo import available_timezones
 
 import pgtrigger
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
@@ -173,6 +176,18 @@ class Identity(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.slug})"
+
+    def clean(self) -> None:
+        """Refuse a provider and a time zone that this installation does not have: its bot would answer with the mock, or at no time."""
+        unknown = [name for name in self.provider_chain or () if name not in settings.FLEET_PROVIDERS]
+        wrong = {}
+        if unknown:
+            known = ", ".join(settings.FLEET_PROVIDERS)
+            wrong["provider_chain"] = f"There is no provider called {', '.join(unknown)}. There are: {known}."
+        if self.timezone not in available_timezones():
+            wrong["timezone"] = f"There is no time zone called {self.timezone}. They are named like Europe/Paris."
+        if wrong:
+            raise ValidationError(wrong)
 
 
 class TextVersion(models.Model):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from django.conf import settings
 from django.db import transaction
 
 from fleet.kernel.actors import Actor
@@ -65,13 +66,20 @@ def _read_bot(entry: Any) -> BotDeclaration:
     values: dict[str, Any] = {key: str(entry[key]) for key in _TEXTS if entry.get(key) is not None}
     values |= {_LIMITS[key]: _number(slug, key, value) for key, value in limits.items()}
     if entry.get("providers"):
-        values["providers"] = tuple(str(name) for name in entry["providers"])
+        values["providers"] = _providers(slug, entry["providers"])
     if entry.get("warm") is not None:
         values["warm"] = _switch(slug, "warm", entry["warm"])
     values["soul"] = _wording(entry.get("soul"))
     values["skills"] = {str(name): _wording(text) for name, text in sorted(skills.items())}
     values["tools"] = {str(name): str(decision) for name, decision in sorted(tools.items())}
     return BotDeclaration(**values, **_read_bindings(slug, entry))
+
+
+def _providers(slug: str, names: Any) -> tuple[str, ...]:
+    chain = tuple(str(name) for name in names)
+    if unknown := [name for name in chain if name not in settings.FLEET_PROVIDERS]:
+        raise _invalid(f"Bot {slug}", f"There is no provider called {', '.join(unknown)}.")
+    return chain
 
 
 def _read_bindings(slug: str, entry: dict[str, Any]) -> dict[str, Any]:
