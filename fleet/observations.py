@@ -139,15 +139,22 @@ def supervised() -> dict[str, str]:
     return Supervisor(Installation.from_environment()).states()
 
 
+ALL_DRAINED = "all drained: messages wait until one takes work again (console, Runner)."
+
+
 def workers() -> Part:
     """Read the beats of the workers."""
     alive = execution_queries.live_workers().annotate(age=clock.db_age("beat_at"))
-    ages = [(worker.age.total_seconds(), worker.slots) for worker in alive]
+    ages = [worker.age.total_seconds() for worker in alive]
     if not ages:
         return Part("worker", DOWN, "No worker beats: messages are taken in and wait.", _last_beat_age())
-    youngest, slots = min(age for age, _ in ages), sum(slots for _, slots in ages)
+    youngest = min(ages)
     state = UP if youngest <= BEAT_LATE_SECONDS else LATE
-    return Part("worker", state, f"{len(ages)} beating, {slots} slots.", youngest)
+    taking = [worker.slots for worker in alive if worker.draining_at is None]
+    if not taking:
+        return Part("worker", state, f"{len(ages)} beating, {ALL_DRAINED}", youngest)
+    drained = f" {len(ages) - len(taking)} drained." if len(taking) < len(ages) else ""
+    return Part("worker", state, f"{len(ages)} beating, {sum(taking)} slots.{drained}", youngest)
 
 
 def _last_beat_age() -> float | None:

@@ -20,12 +20,14 @@ from conversations.models import Conversation, InboundMessage, Turn
 from execution import actions as execution_actions
 from execution.models import Execution
 from execution.states import EventKind, ExecutionState, OutcomeClass
+from fleet.kernel import clock
 from fleet.kernel.actors import Actor
 from governance import actions as governance_actions
 from identities.models import Person
 from tests.architecture.source import ROOT
 from tests.commands.conftest import Run
 from tests.conversations import scenes
+from tests.factories.execution import WorkerFactory
 
 pytestmark = pytest.mark.usefixtures("transactional_db", "ada", "people")
 
@@ -212,6 +214,11 @@ class TestATurnThatDoesNotEndWell:
         monkeypatch.setattr("fleet.management.commands.say._WORRY_AFTER_SECONDS", 0.05)
 
         assert "No worker is running" in run("say", "ada", "Hello", "--wait", "2").err
+
+    def test_says_that_every_worker_is_drained(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fleet.management.commands.say._WORRY_AFTER_SECONDS", 0.05)
+        WorkerFactory(draining_at=clock.now())
+        assert "Every worker is drained" in run("say", "ada", "Hello", "--wait", "2").err
 
     def test_is_stopped_by_ctrl_c(self, run: Run) -> None:
         def work(execution: Execution) -> None:

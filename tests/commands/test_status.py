@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
+from execution.models import Worker
 from fleet import observations
-from fleet.kernel import journal
+from fleet.kernel import clock, journal
 from fleet.kernel.actors import Actor
 from fleet.observations import DOWN, Part
 from fleet.runner import SignOfLife
@@ -47,6 +48,11 @@ class TestAHouseThatIsWell:
         assert (execution["identity"], execution["state"]) == ("ada", "running")
         assert execution["worker"].startswith("here:")
         assert execution["age_seconds"] >= 0
+
+    def test_says_that_drained_workers_take_nothing(self, run: Run) -> None:
+        Worker.objects.update(draining_at=clock.now())
+
+        assert "all drained: messages wait" in seen(run)["services"]["worker"]["sentence"]
 
     def test_shows_what_waits(self, run: Run, eva: Person) -> None:
         scenes.say(account="api:ada", person_id=eva.pk)

@@ -205,8 +205,13 @@ class Listener:
 
     async def _worry(self) -> None:
         """Say why nothing happens, when there is nobody to make it happen."""
-        if not await in_thread(execution_queries.live_workers().exists):
+        draining = await in_thread(lambda: list(execution_queries.live_workers().values_list("draining_at", flat=True)))
+        if not draining:
             self.command.warn("No worker is running, so the message waits. Start one with `make run`.")
+        elif None not in draining:
+            self.command.warn(
+                "Every worker is drained, so the message waits until one takes work again (console, Runner)."
+            )
 
 
 def operator(username: str | None) -> Person:
