@@ -10,6 +10,9 @@ from fleet.kernel.exceptions import Invalid
 LARGEST = 10**11
 """No message uses more of anything; its cost still fits 64 bits."""
 
+LONGEST_NAME = 120
+"""Characters of a message's id, and of a model's name."""
+
 
 @dataclass(frozen=True, slots=True)
 class UsageUnits:
@@ -36,7 +39,7 @@ class UsageUnits:
         if (
             min(numbers) < 0
             or max(numbers) > LARGEST
-            or not (0 < len(self.message_id) <= 120 and len(self.model) <= 120)
+            or not (0 < len(self.message_id) <= LONGEST_NAME and len(self.model) <= LONGEST_NAME)
         ):
             raise Invalid("A provider reported usage that cannot be true.", why=repr(self)[:500])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from django.db import connection
 from django.db.models import Max
 
 from budgets import actions as budget_actions
-from budgets.ports import Metered, UsageUnits
+from budgets.ports import LARGEST, LONGEST_NAME, Metered, UsageUnits
 from budgets.states import Billing
+from execution.cleaning import clean
 from execution.models import Execution, ExecutionEvent
 from execution.ports import Usage
 from execution.states import LEASED, EventKind
@@ -36,6 +38,8 @@ _APPEND = """
     SELECT %s, line.sequence, line.kind, line.payload::jsonb
     FROM unnest(%s::int[], %s::text[], %s::text[]) AS line (sequence, kind, payload)
 """
+
+_NAMES = ("message_id", "model")
 
 Line = tuple[EventKind, dict[str, Any]]
 
@@ -95,17 +99,30 @@ def next_sequence(execution: Execution) -> int:
 
 
 def meter(*, execution: Execution, usages: Sequence[Usage], billing: Billing) -> Metered | None:
-    """Post what provider messages used, each counted once however often it is reported; None without a reservation."""
+    """Post what provider messages used, each counted once however often it is reported; None without a reservation.
+
+    Numbers that cannot be true are left out.
+    """
     if execution.reservation_id is None:
         return None
     return budget_actions.meter(
         reservation_id=execution.reservation_id,
         execution_id=execution.pk,
-        usages=[_units(usage) for usage in usages],
+        usages=[_units(usage) for usage in usages if is_believable(usage)],
         provider=execution.provider,
         billing=billing,
     )
 
 
+def is_believable(usage: Usage) -> bool:
+    """Return whether a message can have used this."""
+    return all(0 <= getattr(usage, unit) <= LARGEST for unit in Usage.__slots__ if unit not in _NAMES)
+
+
 def _units(usage: Usage) -> UsageUnits:
-    return UsageUnits(**{name: getattr(usage, name) for name in Usage.__slots__})
+    """Return it as the ledger takes it. A message may have a longer name there: one of the same length then stands for it."""
+    named = clean(usage.message_id)
+    if not 0 < len(named) <= LONGEST_NAME:
+        named = hashlib.sha256(named.encode()).hexdigest()
+    units = {name: getattr(usage, name) for name in Usage.__slots__ if name not in _NAMES}
+    return UsageUnits(message_id=named, model=clean(usage.model)[:LONGEST_NAME], **units)

@@ -14,7 +14,8 @@ from django.db.models import F
 
 from execution import queries
 from execution.actions.closing import Ending, close
-from execution.actions.recording import Line, meter
+from execution.actions.recording import Line, is_believable, meter
+from execution.cleaning import clean
 from execution.models import Execution, ExecutionQuerySet
 from execution.policies import sentence_of_stop
 from execution.ports import Recovered
@@ -71,7 +72,7 @@ def close_lost(rows: ExecutionQuerySet, row: Execution, *, by: Actor, halted: Ha
     gone = is_gone(row)
     recovered = _recover(row) if gone else None
     costs = _meter(row, recovered)
-    text = recovered.text if recovered else ""
+    text = clean(recovered.text) if recovered else ""
     if recovered and recovered.is_whole and text:
         ending = Ending(
             ExecutionState.SUCCEEDED, OutcomeClass.OK, answer=text + _MARK, gone=gone, fields=_fields(recovered, costs)
@@ -115,6 +116,6 @@ def _meter(row: Execution, recovered: Recovered | None) -> dict[str, Any]:
 
 
 def _fields(recovered: Recovered | None, costs: dict[str, Any]) -> dict[str, Any]:
-    usages = recovered.usages if recovered else ()
+    usages = [usage for usage in recovered.usages if is_believable(usage)] if recovered else []
     tokens = {unit: sum(getattr(usage, unit) for usage in usages) for unit in _UNITS} if usages else {}
     return {"epoch": F("epoch") + 1, "details": {"recovered": recovered is not None}, **tokens, **costs}

@@ -15,6 +15,7 @@ from django.db import DatabaseError, InterfaceError
 from execution import actions, ports, queries
 from execution.actions import Ending
 from execution.actions.recording import Line
+from execution.cleaning import clean, storable
 from execution.engine import endings, workspace
 from execution.engine.gatekeeper import Gatekeeper
 from execution.engine.halts import GRACE_SECONDS, Halt, Limits
@@ -22,7 +23,7 @@ from execution.engine.memory import Memory
 from execution.engine.metering import Meter
 from execution.engine.standby import Ready, Standby, bring_to_the_gate
 from execution.engine.steering import Steering
-from execution.engine.transcript import COALESCE_SECONDS, Transcript, clean
+from execution.engine.transcript import COALESCE_SECONDS, Transcript
 from execution.models import Execution
 from execution.ports import Claim, Finished, NotPrepared, ProcessFacts, Run, Usage
 from execution.providers import registry
@@ -324,7 +325,7 @@ class Attempt:
         outcome, sentence, cause = finished.outcome, finished.sentence, finished.cause or ""
         if self._halt and outcome != OutcomeClass.OK:
             outcome, sentence, cause = self._halt.outcome, self._halt.sentence, self._halt.cause
-        unmetered = self._released and self._meter.is_unread(outcome, self._limits)
+        unmetered = self._released and (self._transcript.disbelieved or self._meter.is_unread(outcome, self._limits))
         return Ending(
             state=endings.state_of(outcome, gone=gone),
             outcome=outcome,
@@ -340,9 +341,10 @@ class Attempt:
                 **self._moments(),
                 "provider_ended_at": clock.db_now(-endings.ago(self._ended_at)) if self._ended_at else None,
                 "tool_calls": self._limits.called if self._released else 0,
-                "provider_version": self._transcript.version,
-                "session_id": finished.session_id or self._transcript.session_id or self.execution.session_id,
-                "details": {**finished.details, **self._transcript.told()},
+                "provider_version": clean(self._transcript.version)[:40],
+                "session_id": clean(finished.session_id or self._transcript.session_id)[:80]
+                or self.execution.session_id,
+                "details": storable({**finished.details, **self._transcript.told()}),
             },
         )
 

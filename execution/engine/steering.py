@@ -15,7 +15,6 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connection
 
 from execution import actions
-from execution.engine.transcript import clean
 from execution.models import Execution
 from execution.ports import Run, UserText
 from execution.providers.steering import Steerable, Steered
@@ -88,7 +87,7 @@ class Steering:
         answer = Steered.REFUSED if late else run.steer(UserText(str(offer.uuid), offer.text))
         if answer is Steered.TAKEN:
             actions.take_offer(execution=self._execution, offer=offer, by=self._by)
-            self._note(EventKind.STEERED, text=clean(offer.text))
+            self._note(EventKind.STEERED, text=offer.text)
         elif answer is Steered.REFUSED:
             actions.return_offers(execution=self._execution, by=self._by)
         log.info("steering.answered", execution=self._execution.pk, offer=offer.pk, answer=answer.value)

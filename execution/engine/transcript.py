@@ -9,12 +9,16 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
+import structlog
+
 from execution import ports
-from execution.actions.recording import Line
+from execution.actions.recording import Line, is_believable
+from execution.cleaning import clean, storable
 from execution.ports import ProviderEvent, Usage
 from execution.states import EventKind
 from fleet.kernel import clock
 
+log = structlog.get_logger(__name__)
 COALESCE_SECONDS = 0.06
 METER_SECONDS = 0.5
 TOKEN_COLUMNS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
@@ -40,6 +44,7 @@ class Transcript:
         self._metered_at = time.monotonic()
         self._complete = False
         self._lasting: list[str] = []
+        self.disbelieved = False  # the provider told of usage that cannot be true, so what it used is not known
         self.version = ""
         self.session_id = ""
         self.first_event_at: dt.datetime | None = None
@@ -118,7 +123,7 @@ class Transcript:
         lines, self._lines = self._lines, []
         while self._asides:
             lines.append(self._asides.popleft())
-        return lines
+        return [(kind, storable(payload)) for kind, payload in lines]
 
     def _waited(self, since: float, seconds: float) -> bool:
         return time.monotonic() - since >= seconds
@@ -130,6 +135,10 @@ class Transcript:
 
     def _note_usage(self, usage: Usage) -> None:
         """Keep the highest number of each unit: a message is reported early and again when it is complete."""
+        if not is_believable(usage):
+            log.warning("usage.not_believed", usage=str(usage)[:500])
+            self.disbelieved = True
+            return
         before = self._usages.get(usage.message_id)
         if before is not None:
             numbers = {
@@ -147,10 +156,10 @@ class Transcript:
                 self.version, self.session_id = event.version, event.session_id
                 return EventKind.STARTED, {"version": event.version, "model": event.model}
             case ports.ToolStarted():
-                target = clean(event.target)[:_LONGEST_TARGET]
+                target = event.target[:_LONGEST_TARGET]
                 return EventKind.TOOL_STARTED, {"call": event.call_id, "tool": event.tool, "target": target}
             case ports.ToolFinished():
-                summary = clean(event.summary)[:_LONGEST_SUMMARY]
+                summary = event.summary[:_LONGEST_SUMMARY]
                 return EventKind.TOOL_FINISHED, {"call": event.call_id, "ok": event.ok, "summary": summary}
             case ports.RateLimited():
                 resets_at = event.resets_at.isoformat() if event.resets_at else None
@@ -158,11 +167,6 @@ class Transcript:
             case ports.Notice():
                 if event.lasting:
                     self._lasting.append(clean(event.text))
-                return EventKind.NOTICE, {"text": clean(event.text)}
+                return EventKind.NOTICE, {"text": event.text}
             case _:
                 raise TypeError(f"no line for {type(event).__name__}")
-
-
-def clean(text: str) -> str:
-    """Return `text` as PostgreSQL can store it: without NUL, lone surrogates replaced."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()

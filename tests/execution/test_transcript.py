@@ -2,8 +2,9 @@
 
 import pytest
 
+from execution.cleaning import clean
 from execution.engine import transcript as module
-from execution.engine.transcript import Transcript, clean
+from execution.engine.transcript import Transcript
 from execution.ports import (
     Finished,
     Notice,
