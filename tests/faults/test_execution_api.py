@@ -207,6 +207,56 @@ def test_silence_ends_at_the_limit_and_is_not_repeated(
     assert "4 seconds" in row.sentence and len(model.requests) == 1
 
 
+def check_unknown(row: Execution) -> None:
+    """It spent, nobody told how much, and so what was held for it stays held."""
+    assert (row.spend_stage, row.cost_nano_usd, row.cost_basis) == (SpendStage.UNKNOWN, None, "unknown")
+    assert Reservation.objects.get(pk=row.reservation_id).state == "uncertain"
+
+
+def test_words_of_a_message_that_was_never_counted_have_an_unknown_cost(
+    ask: Ask, model: ModelEmulator, settings: Any
+) -> None:
+    """Codex counts a message when it is whole; Claude tells with its beginning what was read for it."""
+    settings.FLEET_STALL_SECONDS = 4
+    model.hold("hello", "Once upon a time there was a bot, and it had time. " * 4, after_events=9)
+    row = ask("codex")
+    assert (row.outcome, row.cause) == (OutcomeClass.TIMEOUT, Cause.SILENCE) and row.answer
+    check_unknown(row)
+
+
+@BOTH
+def test_an_answer_without_usage_has_an_unknown_cost(ask: Ask, model: ModelEmulator, provider: str) -> None:
+    whole = _uncounted_message() if provider == "claude" else _uncounted_response()
+    body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in whole)
+    model.garbage("hello", body=body.encode(), content_type="text/event-stream")
+    row = ask(provider)
+    assert (row.state, row.answer) == (ExecutionState.SUCCEEDED, "Hi.")
+    check_unknown(row)
+
+
+def _uncounted_message() -> list[dict[str, Any]]:
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": "m", "stop_reason": None}
+    return [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi."}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}},
+        {"type": "message_stop"},
+    ]
+
+
+def _uncounted_response() -> list[dict[str, Any]]:
+    response = {"id": "resp_1", "object": "response", "model": "m"}
+    content = [{"type": "output_text", "text": "Hi.", "annotations": []}]
+    item = {"type": "message", "id": "item_1", "role": "assistant", "status": "completed", "content": content}
+    return [
+        {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": {**response, "status": "completed", "output": [item]}},
+    ]
+
+
 @pytest.mark.django_db(transaction=True)  # tool calls are judged in another thread, which has to see the grants
 class TestALimitOfTheBot:
     def test_a_command_that_takes_all_the_memory_is_ended(self, ask: Ask, model: ModelEmulator) -> None:

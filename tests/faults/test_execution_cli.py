@@ -89,7 +89,7 @@ class TestAfterThePrompt:
     def test_exits(self, turn: Turn) -> None:
         row = turn("ready(); prompt(); text('Half an ans'); sys.exit(1)")
         check_failed(row, "ended in the middle of the turn")
-        assert (row.answer, row.spend_stage) == ("Half an ans", SpendStage.SETTLED)
+        assert (row.answer, row.spend_stage) == ("Half an ans", SpendStage.UNKNOWN)  # it never said what that cost
 
     def test_hangs(self, turn: Turn, settings) -> None:
         settings.FLEET_STALL_SECONDS = 0.5

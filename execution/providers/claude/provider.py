@@ -20,7 +20,12 @@ class ClaudeProvider:
     """The Claude Code CLI with an API key, or with a login whose directory a setting names."""
 
     capabilities = Capabilities(
-        name="claude", resumes_sessions=True, forks_sessions=True, reports_cost=True, adopts=True
+        name="claude",
+        resumes_sessions=True,
+        forks_sessions=True,
+        reports_cost=True,
+        adopts=True,
+        counts_late=True,  # an API behind a gateway may tell no usage
     )
 
     def __init__(self) -> None:
