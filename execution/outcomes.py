@@ -226,13 +226,14 @@ TABLE = (
     Row(
         Cause.MALFORMED,
         OutcomeClass.ERROR,
-        "{name} refused the request as malformed. Start a new conversation with /new; if it stays, see the worker's log.",
+        "{name} refused the request. Start a new conversation with /new; if it stays, the worker's log has its reason.",
         words=("invalid_request", "badRequest"),
+        statuses=(400, 422),
     ),
     Row(
         Cause.UNREACHABLE,
         OutcomeClass.ERROR,
-        "{name} could not be reached. Check the network and try again.",
+        "{name} could not be reached, or broke off without saying why. Try again; if it stays, check the worker's network and log.",
         words=("api_error", "httpConnectionFailed", "responseStreamConnectionFailed", "responseStreamDisconnected"),
     ),
     Row(Cause.UNKNOWN, OutcomeClass.ERROR, "{name} ended the turn with an error. Please try again."),

@@ -100,6 +100,18 @@ def test_a_refused_call(
     check_followed(row)
 
 
+@pytest.mark.parametrize(("provider", "cause"), [("claude", Cause.MALFORMED), ("codex", Cause.UNKNOWN)])
+def test_a_request_that_is_refused_as_it_is(
+    ask: Ask, model: ModelEmulator, provider: str, cause: Cause, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says nothing about the login, so that goes on; the API's reason is in the log. Codex hands on nothing but the reason."""
+    model.fail("hello", 400, message="messages.1: one of these is not allowed")
+    row = ask(provider)
+    check(row, OutcomeClass.ERROR, cause)
+    check_followed(row)
+    assert "one of these is not allowed" in caplog.text and "one of these" not in row.sentence
+
+
 @BOTH
 def test_a_call_that_is_to_be_repeated_later(ask: Ask, model: ModelEmulator, provider: str) -> None:
     model.fail("hello", 429, retry_after=2)

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
+import structlog
 from claude_agent_sdk import (
     AssistantMessage,
     Message,
@@ -36,12 +37,14 @@ from execution.ports import (
 from execution.providers.claude.counting import Counting
 from execution.states import OutcomeClass
 
+log = structlog.get_logger(__name__)
 _BETWEEN_TEXTS = "\n\n"
 VENDOR = Vendor(
     name="Claude",
     account="The Claude account",
     key="Check ANTHROPIC_API_KEY in .env (or the login named by FLEET_CLAUDE_LOGIN_DIR) and restart.",
 )
+_LONGEST_REASON = 500
 _INTERRUPTED = ("aborted_streaming", "aborted_tools")
 
 
@@ -193,7 +196,11 @@ class Translator:
         if not message.is_error and message.terminal_reason not in _INTERRUPTED:
             answer = self.said or message.result or ""
             return Finished(OutcomeClass.OK, text=answer, session_id=message.session_id, details=details)
-        ruling = outcomes.judge(self._evidence(message), VENDOR)
+        evidence = self._evidence(message)
+        ruling = outcomes.judge(evidence, VENDOR)
+        if ruling.outcome != OutcomeClass.STOPPED:
+            said = (message.result or "")[:_LONGEST_REASON]
+            log.warning("claude.refused", words=evidence.words, status=evidence.status, said=said)
         return Finished.ruled(ruling, text=self.said, session_id=message.session_id, details=details)
 
     def _evidence(self, message: ResultMessage) -> Evidence:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
+import structlog
 from openai_codex.generated.notification_registry import NOTIFICATION_MODELS
 from openai_codex.generated.v2_all import (
     AccountRateLimitsUpdatedNotification,
@@ -46,6 +47,7 @@ from execution.providers.codex.rpc import Incoming
 from execution.shim.pipes import Unintelligible
 from execution.states import OutcomeClass
 
+log = structlog.get_logger(__name__)
 _BETWEEN_TEXTS = "\n\n"
 VENDOR = Vendor(
     name="OpenAI",
@@ -53,7 +55,7 @@ VENDOR = Vendor(
     key="Check OPENAI_API_KEY in .env and restart.",
     model="Choose another model, or set FLEET_CODEX_MODEL.",
 )
-_LONGEST_SUMMARY = 2_000
+_LONGEST_SUMMARY, _LONGEST_REASON = 2_000, 500
 _FULL = 100  # percent of a limit
 _OURS = (
     *("account/rateLimits/updated", "error", "item/agentMessage/delta", "item/completed", "item/started"),
@@ -165,6 +167,9 @@ class Translator:
             return Finished(OutcomeClass.OK, text=self.said, session_id=self._session_id, details=details)
         evidence = _evidence(turn.error, turn=turn.status.value, steps=self.too_many_steps, until=self._limited_until)
         ruling = outcomes.judge(evidence, VENDOR)
+        if ruling.outcome != OutcomeClass.STOPPED:
+            said = turn.error.message[:_LONGEST_REASON] if turn.error else ""
+            log.warning("codex.refused", words=evidence.words, status=evidence.status, said=said)
         told = {"words": list(evidence.words), "status": evidence.status}
         return Finished.ruled(ruling, text=self.said, session_id=self._session_id, details={**details, **told})
 
