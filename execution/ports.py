@@ -176,10 +176,13 @@ class RateLimited:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something worth telling; when it is `lasting`, such as a session that was lost, the person hears it with the answer, too."""
+    """Something worth telling. What is `lasting`, such as a lost session, the person hears with the answer, too; `because` says why the
+    provider waits before it tries again.
+    """
 
     text: str
     lasting: bool = False
+    because: Ruling | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,14 +232,7 @@ class Attempt:
         self._taken += 1
         if self._halt and isinstance(event, ports.TextDelta):
             return  # it was told to stop: its answer ends here
-        self._limits.alive()
-        match event:
-            case ports.TextDelta():
-                self._limits.written += len(event.text.encode("utf-8", "replace"))
-            case ports.ToolStarted():
-                self._limits.tool_started(event)
-            case ports.ToolFinished():
-                self._limits.tool_finished(event.call_id)
+        self._limits.hear(event)
         self._note(event)
 
     def _note(self, event: ports.ProviderEvent) -> None:

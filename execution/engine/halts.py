@@ -9,7 +9,8 @@ from typing import Literal
 from django.conf import settings
 
 from execution.engine.circles import Circles
-from execution.ports import Prompt, ToolStarted
+from execution.outcomes import Ruling, policy_of
+from execution.ports import Notice, Prompt, ProviderEvent, TextDelta, ToolFinished, ToolStarted
 from execution.states import Cause, OutcomeClass
 
 GRACE_SECONDS = 3.0  # what an interrupted provider gets before its processes are killed
@@ -40,6 +41,7 @@ class Limits:
         self._circles = Circles(repeats)
         self._began = self._sign_of_life = time.monotonic()
         self._open_tools: set[str] = set()
+        self._refused: Ruling | None = None  # why the provider waits, if it said so
         self.called = 0
         self.written = 0
 
@@ -56,6 +58,18 @@ class Limits:
     def began_ago(self, seconds: float) -> None:
         """Count from when the gate was opened, although this worker came later."""
         self._began = time.monotonic() - seconds
+
+    def hear(self, event: ProviderEvent) -> None:
+        """Note a sign of life, and what it uses of the bounds."""
+        self.alive()
+        self._refused = event.because if isinstance(event, Notice) else None
+        match event:
+            case TextDelta():
+                self.written += len(event.text.encode("utf-8", "replace"))
+            case ToolStarted():
+                self.tool_started(event)
+            case ToolFinished():
+                self.tool_finished(event.call_id)
 
     def alive(self) -> None:
         """Note a sign of life."""
@@ -82,6 +96,8 @@ class Limits:
                 cause=Cause.TIME,
             )
         if not self._open_tools and now - self._sign_of_life > self._stall:
+            if self._refused is not None and policy_of(self._refused.cause).opens_after:
+                return Halt(self._refused.outcome, self._refused.sentence, cause=self._refused.cause)
             return Halt(
                 OutcomeClass.TIMEOUT,
                 f"The provider gave no sign of life for {self._stall:.0f} seconds, so it was stopped. Please try again.",

@@ -120,6 +120,18 @@ def test_a_call_that_is_to_be_repeated_later(ask: Ask, model: ModelEmulator, pro
     check_followed(row)
 
 
+def test_a_cli_that_waits_as_long_as_it_was_told_ends_as_what_it_waits_for(
+    ask: Ask, model: ModelEmulator, settings: Any
+) -> None:
+    """Codex obeys Retry-After in silence: the limit of silence ends it, and its login is known to be at its limit."""
+    settings.FLEET_STALL_SECONDS = 4
+    model.fail("hello", 429, retry_after=3600)
+    row = ask("codex")
+    check(row, OutcomeClass.LIMIT, Cause.RATE_LIMIT)
+    check_followed(row)
+    assert len(model.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("provider", "status", "code", "cause"),
     [("claude", 400, "", Cause.BILLING), ("codex", 429, "insufficient_quota", Cause.USAGE_LIMIT)],

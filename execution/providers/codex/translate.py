@@ -107,9 +107,9 @@ class Translator:
                 yield Notice(f"OpenAI answers with {told.to_model} instead of {told.from_model}.", lasting=True)
             case ErrorNotification(will_retry=True):
                 self._streamed = ""  # the message will be written from the start
-                status = _evidence(told.error).status
-                said = f"HTTP {status}" if status else "nothing usable"
-                yield Notice(f"OpenAI's API answered {said}; trying again.")
+                evidence = _evidence(told.error)
+                said = f"HTTP {evidence.status}" if evidence.status else "nothing usable"
+                yield Notice(f"OpenAI's API answered {said}; trying again.", because=outcomes.judge(evidence, VENDOR))
             case TurnCompletedNotification():
                 yield self._result(told.turn)
 
