@@ -64,6 +64,11 @@ class TestOneTurn:
         assert [event.sequence for event in events] == list(range(1, len(events) + 1))
         assert (events[0].kind, events[-1].kind) == (EventKind.STARTED, EventKind.ENDED)
 
+    @pytest.mark.parametrize(("wish", "words"), [("1e12", 200_000), ("inf", 200_000), ("nan", 1), ("-3", 1), ("3", 3)])
+    def test_the_mock_says_no_more_than_a_worker_can_hold(self, wish: str, words: int) -> None:
+        request = script.Request("", {"words": wish})
+        assert len(script._answer(request).split()) == words
+
     def test_events_are_read_in_pages(self, run: Run) -> None:
         row = run(made.queued("mock:words=40"))
         first, second = queries.events_after(row.pk, 0, 2), queries.events_after(row.pk, 2, 2)

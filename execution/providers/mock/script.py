@@ -25,6 +25,7 @@ from execution.states import Cause, OutcomeClass
 MODEL = "mock-1"
 VERSION = "1"
 WORD_SECONDS = 0.02
+MOST_WORDS = 200_000  # anybody may ask for them
 FOR_EVER = float("inf")
 _DIRECTIVE = re.compile(r"\bmock:(?P<name>[a-z]+)(?:=(?P<value>\S+))?")
 _CHARACTERS_PER_TOKEN = 4
@@ -114,7 +115,8 @@ def _failure(wanted: str) -> Finished:
 
 def _answer(request: Request) -> str:
     if "words" in request.directives:
-        return " ".join(f"word{number}" for number in range(1, int(request.seconds("words", 1)) + 1))
+        wanted = int(min(max(1.0, request.seconds("words")), MOST_WORDS))
+        return " ".join(f"word{number}" for number in range(1, wanted + 1))
     asked = request.words if len(request.words) <= 400 else request.words[:400] + "…"
     quoted = "\n".join(f"> {line}" for line in asked.splitlines())
     return (
