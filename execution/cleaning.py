@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from typing import Any
 
@@ -23,3 +24,11 @@ def storable(value: Any) -> Any:
         case float() if not math.isfinite(value):
             return None
     return value
+
+
+def moment(seconds: Any) -> dt.datetime | None:
+    """Return the moment that a provider names by seconds since 1970; None for what is none."""
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.UTC) if seconds else None
+    except (ValueError, OverflowError, OSError, TypeError):
+        return None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from claude_agent_sdk.types import RateLimitEvent, RateLimitInfo
 
 from budgets.models import Reservation, TokenLedger
 from budgets.states import Unit
@@ -25,6 +26,7 @@ from execution.ports import (
     Usage,
     UsageReported,
 )
+from execution.providers.claude.translate import Translator
 from execution.providers.mock import script
 from execution.providers.mock.provider import MockProvider
 from execution.states import ExecutionState, OutcomeClass, SpendStage
@@ -115,3 +117,9 @@ def test_what_is_recovered_of_a_lost_turn_is_kept_too(monkeypatch: pytest.Monkey
     row = Execution.objects.get(pk=execution.pk)
     assert row.state == ExecutionState.SUCCEEDED and row.answer.startswith("It said this.")
     assert row.output == 3
+
+
+@pytest.mark.parametrize("resets_at", [1_790_000_000_000, 10**18, "tomorrow", None])
+def test_a_moment_that_is_none_does_not_end_a_turn(resets_at: Any) -> None:
+    told = RateLimitEvent(RateLimitInfo(status="rejected", resets_at=resets_at), uuid="u", session_id="s")
+    assert list(Translator().take(told)) == [RateLimited("rejected", None)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from claude_agent_sdk import (
 )
 
 from execution import outcomes
+from execution.cleaning import moment
 from execution.outcomes import Evidence, Vendor
 from execution.ports import (
     Finished,
@@ -178,7 +178,7 @@ class Translator:
 
     def _rate_limit(self, message: RateLimitEvent) -> RateLimited:
         info = message.rate_limit_info
-        resets_at = dt.datetime.fromtimestamp(info.resets_at, dt.UTC) if info.resets_at else None
+        resets_at = moment(info.resets_at)
         told = RateLimited(str(info.status), resets_at, str(info.rate_limit_type or ""))
         self._limited = told if told.status == "rejected" else None
         return told

@@ -30,6 +30,7 @@ from openai_codex.generated.v2_all import (
 from pydantic import ValidationError
 
 from execution import outcomes
+from execution.cleaning import moment
 from execution.outcomes import Evidence, Vendor
 from execution.ports import (
     Finished,
@@ -153,7 +154,7 @@ class Translator:
         for kind, window in windows.items():
             if window is None:
                 continue
-            resets_at = dt.datetime.fromtimestamp(window.resets_at, dt.UTC) if window.resets_at else None
+            resets_at = moment(window.resets_at)
             used_up = window.used_percent >= _FULL
             if used_up and resets_at:
                 self._limited_until = max(resets_at, self._limited_until or resets_at)
