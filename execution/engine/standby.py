@@ -158,10 +158,15 @@ class Standby:
         except FleetError as refusal:
             log.debug("standby.not_started", identity=turn.identity_id, why=refusal.sentence)
             return
-        if ready is not None:
-            bring_to_the_gate(ready)
-            if ready.process.exception() is None:
-                self.notes.stands_by(ready)
+        if ready is None:
+            return
+        bring_to_the_gate(ready)
+        failure = ready.process.exception()
+        if failure is None:
+            self.notes.stands_by(ready)
+        else:
+            log.warning("standby.not_started", identity=turn.identity_id, why=str(failure))
+            self._drop(ready, "it could not be started")
 
     def keep(self, ready: Ready) -> bool:
         """Let a process that has answered stay for the next turn of its session; False when it may not, and is still the caller's."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -158,6 +161,18 @@ def test_it_ends_when_its_reason_does(worker, bot, settings, monkeypatch, why) -
     eventually(lambda: not HeldProcess.objects.filter(pk=note.pk).exists(), "it to end")
     (entry,) = JournalEntry.objects.filter(event="execution.process.ended", subject_id=str(note.pk))
     assert entry.details["why"]
+
+
+def test_one_that_could_not_be_started_makes_room_for_the_next(worker, bot, monkeypatch) -> None:
+    def full(_run: SlowRun) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as trouble:
+        trouble.setattr(SlowRun, "prepare", full)
+        worker._standby.start_ahead(bot, provider="mock", model="mock-1")
+    assert not ahead(bot)
+    worker._standby.start_ahead(bot, provider="mock", model="mock-1")
+    assert ahead(bot)
 
 
 class TestSwitchedOff:
