@@ -121,8 +121,9 @@ class Attempt:
         finally:
             gone = self._let_go()
             self._memory.let_go()
-            if gone and self._standing is not None:
-                self._standby.notes.ended(self._standing, "its last turn ended it")
+            if self._standing is not None:
+                seen = gone and self._run is not None  # what was left to another worker goes on
+                self._standby.notes.ended(self._standing, "its last turn ended it", seen=seen)
 
     def _carry(self) -> Finished:
         """Return how the provider ended; every failure is turned into an end with a sentence."""

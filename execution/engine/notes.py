@@ -38,6 +38,8 @@ class Notes:
         if self.worker_id is None or not ready.identity_id:
             return
         with self._lock:
+            if ready.is_over:  # a kill order was quicker than the end of the turn
+                return
             self._written.add(ready.id)
         try:
             actions.note_held(worker_id=self.worker_id, held=[_held(ready)])
@@ -64,12 +66,13 @@ class Notes:
         """Return which of them somebody wants gone, and why."""
         return {} if self.worker_id is None else actions.why_to_end(worker_id=self.worker_id)
 
-    def ended(self, ready: Ready, why: str) -> None:
-        """Write down that it is proven gone."""
+    def ended(self, ready: Ready, why: str, *, seen: bool) -> None:
+        """Write down that it is proven gone; one whose end was not `seen` is struck by `settle` once there is proof."""
         with self._lock:
+            ready.is_over = True
             noted = ready.id in self._written
             self._written.discard(ready.id)
-        if not noted:
+        if not noted or not seen:
             return
         try:
             actions.note_process_ended(held_id=ready.id, why=why, by=_BY)

@@ -67,6 +67,7 @@ class Ready:
     identity_id: int = 0
     provider: str = ""
     id: uuid.UUID = field(default_factory=uuid.uuid4)  # of the process, as long as it lives
+    is_over: bool = False  # this worker has ended it, or left it
 
     @property
     def stays(self) -> bool:
@@ -264,8 +265,8 @@ class Standby:
         gone = ready.run.kill()
         ready.run.close()
         try:
+            self.notes.ended(ready, why, seen=gone)
             if gone:
-                self.notes.ended(ready, why)
                 _tell_order(ready, order)
         finally:
             connection.close()

@@ -15,6 +15,7 @@ from conversations.models import Session
 from execution import actions
 from execution.engine import Supervisor
 from execution.models import Execution, HeldProcess
+from execution.shim import processes
 from execution.states import ExecutionState
 from fleet.kernel.models import JournalEntry
 from governance import actions as governance_actions
@@ -23,7 +24,7 @@ from identities import actions as identity_actions
 from identities.models import Identity
 from identities.states import TextKind
 from tests.conversations import scenes
-from tests.execution.running import eventually
+from tests.execution.running import eventually, running, until
 from tests.execution.test_standby import BY, SlowProvider, SlowRun, provider
 from tests.factories import execution as made
 
@@ -230,3 +231,49 @@ class TestProof:
         actions.note_held(worker_id=worker.worker.pk, held=[held])
         worker._standby.notes.settle()
         assert not HeldProcess.objects.exists()
+
+    def test_one_whose_end_nobody_saw_is_struck_once_it_is_proven(self, worker, monkeypatch) -> None:
+        monkeypatch.setattr(SlowRun, "kill", lambda _run: False)
+        answer(worker, made.queued("Hello", identity=made.BotFactory()))
+        worker._standby.clear("a test")
+        processes_have_ended()
+        assert HeldProcess.objects.exists()
+        worker._standby.notes.settle()
+        assert not HeldProcess.objects.exists()
+
+    def test_one_that_ended_before_it_was_written_down_is_not_written_down(self, worker, monkeypatch) -> None:
+        finish = actions.finish
+
+        def and_then_a_kill_order_ends_it(**ending) -> Execution:
+            row = finish(**ending)
+            worker._standby.clear("a kill order")
+            processes_have_ended()
+            return row
+
+        monkeypatch.setattr(actions, "finish", and_then_a_kill_order_ends_it)
+        answer(worker, made.queued("Hello", identity=made.BotFactory()))
+        worker._standby.notes.settle()
+        assert not HeldProcess.objects.exists()
+
+    def test_nothing_is_proven_of_one_that_goes_on_without_its_worker(self, worker, provider, monkeypatch) -> None:
+        alive = processes.facts(os.getpid())
+        monkeypatch.setattr(SlowRun, "prepare", lambda _run: alive)
+        monkeypatch.setattr(SlowProvider, "capabilities", replace(SlowProvider.capabilities, adopts=True))
+        bot, session = made.BotFactory(), str(uuid.uuid4())
+        answered = answer(worker, made.queued("Hello", identity=bot, session_id=session))
+        execution = made.queued("mock:hang", identity=bot, session_id=session, session_turns=1)
+        worker.offer(execution.pk, execution.epoch)
+        until(running, execution)
+        eventually(lambda: worker._held()[0].leave(), "it to be left")
+        assert worker._wait_until_idle(20)
+        answered.refresh_from_db()
+        assert (len(provider.runs), answered.process_gone_at) == (1, None)
+        assert HeldProcess.objects.exists()
+        assert not JournalEntry.objects.filter(event="execution.process.ended").exists()
+
+
+def processes_have_ended() -> None:
+    """What ends in the background has ended."""
+    for thread in threading.enumerate():
+        if thread.name == "standby:end":
+            thread.join(20)
