@@ -84,6 +84,7 @@ class CliProcess:
     def __init__(self, pipes: Pipes, *, nursery: Nursery, session_id: str) -> None:
         self._pipes, self._nursery, self._session_id = pipes, nursery, session_id
         self._shim: Shim | None = None
+        self._scratch: Path | None = None
         self._lock = threading.Lock()
         self._killed = False
         self._ready: Future[None] = Future()
@@ -93,11 +94,13 @@ class CliProcess:
 
     def _spawn(self, plan: Plan) -> ProcessFacts:
         """Start the CLI and its life on the loop. Raises NotPrepared."""
+        self._scratch = plan.scratch
         with self._lock:
             if self._killed:
                 _remove(plan.scratch)
-                raise NotPrepared(Finished(OutcomeClass.STOPPED, sentence="Stopped."))
+                raise NotPrepared(self._stopped())
             self._shim = shim = self._nursery.take()
+        self._pipes.attach(shim)
         try:
             facts = shim.start(
                 plan.argv,
@@ -108,18 +111,19 @@ class CliProcess:
                 network=plan.network,
             )
         except OSError as error:
-            raise NotPrepared(self._broken(f"It could not be started: {error.strerror}.")) from error
-        self._begin_to_live(shim)
+            why = f"It could not be started: {error.strerror}."
+            raise NotPrepared(self._stopped() if self._killed else self._broken(why)) from error
+        self._begin_to_live()
         return facts
 
     def _take_over(self, inherited: Inheritance) -> None:
         """Go on with a CLI that another worker has left. Raises NotPrepared."""
         self._shim = inherited.shim
-        self._begin_to_live(inherited.shim)
+        self._pipes.attach(inherited.shim)
+        self._begin_to_live()
         self._wait_ready()
 
-    def _begin_to_live(self, shim: Shim) -> None:
-        self._pipes.attach(shim)
+    def _begin_to_live(self) -> None:
         self._life = loops.submit(self._live(), loop=LOOP)
 
     async def _live(self) -> None:
@@ -175,6 +179,7 @@ class CliProcess:
             self.kill()
         self._stop_living()
         shim.close()
+        _remove(self._scratch)  # should the shim have been killed, or never have been told of it
 
     def _stop_living(self) -> None:
         if self._life is not None:
@@ -193,7 +198,7 @@ class CliProcess:
     async def _explain(self, what: str, more: str = "") -> Finished:
         """Turn the end of a CLI that broke into a sentence; by then nothing of it is left."""
         if self._killed:
-            return Finished(OutcomeClass.STOPPED, text=self._said(), sentence="Stopped.")
+            return self._stopped()
         await asyncio.to_thread(self._see_it_end)
         return self._broken(what, more)
 
@@ -202,6 +207,9 @@ class CliProcess:
         if self._pipes.output_ended and self._shim is not None:
             self._shim.wait_gone(OWN_END_SECONDS)
         self.kill()
+
+    def _stopped(self) -> Finished:
+        return Finished(OutcomeClass.STOPPED, text=self._said(), sentence="Stopped.")
 
     def _when(self) -> str:
         return "It ended in the middle of the turn." if self._ready.done() else "It ended before it was ready."
@@ -219,6 +227,6 @@ class CliProcess:
 
 
 def _remove(scratch: Path | None) -> None:
-    """Remove what no shim will."""
+    """Remove what no shim has."""
     if scratch is not None:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -79,7 +79,7 @@ def scratch() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="fleet-"))  # not below the home: a socket's path may have 107 bytes
     try:
         yield path
-    except NotPrepared:
+    except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
 

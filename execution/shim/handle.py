@@ -125,6 +125,8 @@ class Shim:
             try:
                 self._control.settimeout(max(0.001, until - time.monotonic()))
                 piece = self._control.recv(16384)
+            except ConnectionError:  # it has ended without reading all that it was told
+                piece = b""
             except OSError:
                 return None
             if not piece:

@@ -77,7 +77,6 @@ class ClaudeProcess(CliProcess):
         self._client: ClaudeSDKClient | None = None
         self._turns: asyncio.Queue[Turn | None] = asyncio.Queue()
         self._turn: Turn | None = None
-        self._scratch: Path | None = None  # set before the CLI is started
         self.counting = Counting()
         self.resumed = False
 
@@ -91,7 +90,7 @@ class ClaudeProcess(CliProcess):
             raise NotPrepared(_too_old(path))
         mirror.put_back(self._prompt)
         plan = launch.prepare(self._prompt)
-        self._scratch, self.resumed = plan.scratch, plan.resumed
+        self.resumed = plan.resumed
         facts = self._spawn(plan)
         self._wait_ready()
         return facts
