@@ -205,7 +205,7 @@ class CliProcess:
     def _see_it_end(self) -> None:
         """Kill it; but let one that has closed its output be over first, so that it is known how it ended, and not how we ended it."""
         if self._pipes.output_ended and self._shim is not None:
-            self._shim.wait_gone(OWN_END_SECONDS)
+            self._shim.hears_gone(OWN_END_SECONDS)  # not more: a shim that keeps the turn for another worker stays
         self.kill()
 
     def _stopped(self) -> Finished:

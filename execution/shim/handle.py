@@ -74,10 +74,14 @@ class Shim:
 
     def wait_gone(self, seconds: float) -> bool:
         """Wait until the whole tree is proven gone; False when that could not be seen in time."""
-        heard = self._gone or self._hear(("gone", "failed"), seconds)
-        if not heard and not self._gone and self._has_ended():  # another thread may have heard it
+        if not self.hears_gone(seconds) and self._has_ended():
             self._gone = hunt(self.marker, seconds)  # the shim itself was killed: nobody else would look for its tree
         return self._gone and self._has_ended()
+
+    def hears_gone(self, seconds: float) -> bool:
+        """Wait until the shim says that the tree is gone; the shim itself may stay for another worker."""
+        heard = self._gone or self._hear(("gone", "failed"), seconds)
+        return bool(heard) or self._gone  # another thread may have heard it
 
     def _has_ended(self) -> bool:
         """Return whether the shim itself is over; its last word comes a moment before its end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from execution.ports import NotPrepared
-from execution.providers.cli import CliProcess
+from execution.providers.cli import LOOP, CliProcess
 from execution.sandbox import scratch
 from execution.shim.handle import Nursery, OwnShim
 from execution.shim.pipes import Pipes
 from execution.states import OutcomeClass
+from fleet.kernel import loops
 
 
 @dataclass
@@ -41,12 +43,14 @@ class Script(CliProcess):
     def __init__(self) -> None:
         self._pipes = Pipes()
         super().__init__(self._pipes, nursery=Nursery(), session_id="s-1")
+        self.stopped_talking = threading.Event()
 
     async def _live(self) -> None:
         await self._pipes.connect()
         self._ready.set_result(None)
         async with asyncio.timeout(30):
             await self._pipes._line()
+        self.stopped_talking.set()
 
     def start(self, plan: Plan) -> None:
         self._spawn(plan)
@@ -94,6 +98,15 @@ def test_one_whose_shim_was_killed_leaves_nothing(process: Script, place: Path) 
     os.kill(process._shim.pid, 9)
     process.let_go(politely=False)
     assert not place.exists()
+
+
+def test_how_it_ended_is_known_before_its_shim_is_gone(process: Script, place: Path) -> None:
+    """A shim that keeps a turn for another worker stays until it is told otherwise; an explanation does not wait for that."""
+    process.start(Plan("exit 3", place))
+    loops.submit(process._pipes.open_gate(run="7", epoch=1, memo=b"{}"), loop=LOOP).result(20)
+    assert process.stopped_talking.wait(20)
+    assert process._shim.hears_gone(20)
+    assert (process._shim.exit_status, process._shim.alive) == (3, True)
 
 
 def test_a_launch_that_fails_leaves_nothing() -> None:
