@@ -52,7 +52,8 @@ class Attempt:
         self._memory = Memory(None, megabytes=0)
         self._provider = registry.get(execution.provider)
         self._halt: Halt | None = None
-        self._halt_lock = threading.Lock()
+        self._halt_lock = threading.RLock()
+        self._opening = threading.Lock()  # the spend gate
         self._halted_at = 0.0
         self._fenced = False
         self._released = False
@@ -80,12 +81,13 @@ class Attempt:
             stop = run.kill if halt.at_once or not self._released else run.interrupt
             threading.Thread(target=stop, name=f"halt:{self.execution.pk}", daemon=True).start()
 
-    def leave(self) -> bool:
-        """Let the turn go on without this worker, for another one to adopt; False when it has to be ended."""
-        with self._halt_lock:
+    def leave(self, *, otherwise: Halt) -> None:
+        """Let the turn go on without this worker, for another one to adopt, or end it. Waits for a gate that is just being opened."""
+        with self._opening, self._halt_lock:
             able = self._released and self._run is not None and self._provider.capabilities.adopts
             self._leaving = able and self._halt is None and not self.is_closing
-        return self._leaving
+            if not self._leaving:
+                self.halt(otherwise)
 
     def fence(self) -> None:
         """The row is not ours any more. What another worker goes on with is left to it; anything else is ended at once."""
@@ -122,8 +124,8 @@ class Attempt:
             gone = self._let_go()
             self._memory.let_go()
             if self._standing is not None:
-                seen = gone and self._run is not None  # what was left to another worker goes on
-                self._standby.notes.ended(self._standing, "its last turn ended it", seen=seen)
+                left = self._run is None
+                self._standby.notes.ended(self._standing, "its last turn ended it", seen=gone and not left)
 
     def _carry(self) -> Finished:
         """Return how the provider ended; every failure is turned into an end with a sentence."""
@@ -143,10 +145,11 @@ class Attempt:
         prompt = workspace.prompt_for(self.execution)
         self._gate = gate = self._at_the_gate(prompt)
         run, process = gate.run, gate.process.result()
-        self._check_at_the_gate(run)
-        texts = self._survive(partial(self._release, gate, process))
-        self._bound(prompt, process)
-        self._released = True
+        with self._opening:
+            self._check_at_the_gate(run)
+            texts = self._survive(partial(self._release, gate, process))
+            self._bound(prompt, process)
+            self._released = True
         if self.execution.fork_of and not prompt.resume:
             self._transcript.aside(EventKind.NOTICE, text=workspace.CANNOT_BRANCH)
         refused = partial(self._transcript.aside, EventKind.TOOL_DENIED)
@@ -347,9 +350,8 @@ class Attempt:
 
     def _abandon(self) -> None:
         """Another worker owns the row: kill what runs, keep what there is; or leave it, if that one goes on with it."""
-        run = self._run
-        if run is not None and self._goes_on_elsewhere():
-            self._leave(run)
+        if self._run is not None and self._goes_on_elsewhere():
+            self._leave(self._run)
             return
         self._let_go()
         log.warning("execution.fenced", execution=self.execution.pk, epoch=self.execution.epoch)

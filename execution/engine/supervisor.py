@@ -119,8 +119,10 @@ class Supervisor:
     def _leave_or_end(self) -> None:
         """Leave what goes on without us to the next worker; end the rest, and all of it when nobody is going to come."""
         for attempt in self._held():
-            if settings.FLEET_STOPPING_FILE.exists() or not attempt.leave():
+            if settings.FLEET_STOPPING_FILE.exists():
                 attempt.halt(_RESTART)
+            else:
+                attempt.leave(otherwise=_RESTART)
 
     def _register(self) -> None:
         process = processes.facts(os.getpid())

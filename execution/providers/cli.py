@@ -28,6 +28,7 @@ LOOP = "providers"
 HANDSHAKE_SECONDS = 30.0
 EXIT_SECONDS = 3.0  # what the CLI gets to leave by itself once its turn is over
 OWN_END_SECONDS = 1.0  # what one that has closed its output gets to be over
+GATE_SECONDS = 2.0  # what the shim gets to hear that a turn has begun, before its worker leaves
 KILL_GRACE_SECONDS = 0.5  # between SIGTERM and SIGKILL
 GONE_SECONDS = 10.0
 
@@ -120,6 +121,7 @@ class CliProcess:
         """Go on with a CLI that another worker has left. Raises NotPrepared."""
         self._shim = inherited.shim
         self._pipes.attach(inherited.shim)
+        self._pipes.gate_is_told.set()
         self._begin_to_live()
         self._wait_ready()
 
@@ -167,6 +169,7 @@ class CliProcess:
     def leave(self) -> None:
         """Go away without ending anything; the shim waits for another worker."""
         if self._shim is not None:
+            self._pipes.gate_is_told.wait(GATE_SECONDS)  # before that, the shim would keep nothing for anybody
             self._shim.leave()
             self._stop_living()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -30,6 +31,8 @@ class Pipes:
         self._writer: asyncio.StreamWriter | None = None
         self._input_ended = False
         self.output_ended = False
+        self._run = ""  # whose gate the shim knows to be open
+        self.gate_is_told = threading.Event()
 
     @property
     def stderr(self) -> str:
@@ -52,9 +55,13 @@ class Pipes:
         `memo` is what that one has to know.
         """
         await self._send(b"R", b"\0".join([run.encode(), b"%d" % epoch, memo]))
+        self._run = run
+        self.gate_is_told.set()
 
     async def settle(self, run: str) -> None:
         """Tell the shim that nothing of this run is left to take over."""
+        if run == self._run:  # another one may have begun meanwhile
+            self.gate_is_told.clear()
         if self.is_connected():
             await self._send(b"S", run.encode())
 

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from execution.ports import NotPrepared
+from execution.ports import NotPrepared, ProcessFacts
 from execution.providers.cli import LOOP, CliProcess
 from execution.sandbox import scratch
+from execution.shim import taking
 from execution.shim.handle import Nursery, OwnShim
+from execution.shim.keys import place_of_doors
 from execution.shim.pipes import Pipes
 from execution.states import OutcomeClass
 from fleet.kernel import loops
+from tests.execution.running import eventually
 
 
 @dataclass
@@ -52,9 +55,10 @@ class Script(CliProcess):
             await self._pipes._line()
         self.stopped_talking.set()
 
-    def start(self, plan: Plan) -> None:
-        self._spawn(plan)
+    def start(self, plan: Plan) -> ProcessFacts:
+        facts = self._spawn(plan)
         self._wait_ready()
+        return facts
 
 
 @pytest.fixture
@@ -107,6 +111,24 @@ def test_how_it_ended_is_known_before_its_shim_is_gone(process: Script, place: P
     assert process.stopped_talking.wait(20)
     assert process._shim.hears_gone(20)
     assert (process._shim.exit_status, process._shim.alive) == (3, True)
+
+
+def test_a_worker_that_leaves_at_the_gate_lets_the_shim_know_of_the_turn(
+    process: Script, place: Path, monkeypatch
+) -> None:
+    waits, asked = process._pipes.gate_is_told.wait, threading.Event()
+    monkeypatch.setattr(process._pipes.gate_is_told, "wait", lambda seconds: asked.set() or waits(20))
+    facts = process.start(Plan("exec sleep 60", place))
+    eventually((place_of_doors() / facts.marker).exists, "its shim to have a door")
+    leaving = threading.Thread(target=process.leave)
+    leaving.start()
+    assert asked.wait(20)
+    loops.submit(process._pipes.open_gate(run="7", epoch=1, memo=b"memo"), loop=LOOP).result(20)
+    leaving.join(20)
+    inherited = taking.take(facts, run="7", epoch=2)
+    assert inherited.memo == b"memo"
+    inherited.shim.stop(grace=0)
+    assert inherited.shim.wait_gone(20)
 
 
 def test_a_launch_that_fails_leaves_nothing() -> None:

@@ -5,6 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from django.db import connection, transaction
@@ -158,8 +159,6 @@ class TestLimits:
 
 
 def _with(prompt_for, **fields):
-    from dataclasses import replace
-
     return lambda execution: replace(prompt_for(execution), **fields)
 
 
@@ -332,6 +331,35 @@ class TestStoppingAWorker:
         worker.stop(grace=0)
         row = Execution.objects.get(pk=execution.pk)
         assert (row.state, row.spend_stage) == (ExecutionState.QUEUED, SpendStage.RESERVED)
+
+    def test_what_begins_at_that_moment_goes_on_without_it(self, worker: Supervisor, monkeypatch) -> None:
+        """Its gate is open in the database, and it does not know it yet."""
+        opened, asked, may_go = threading.Event(), threading.Event(), threading.Event()
+        release, leave = actions.release, attempt.Attempt.leave
+
+        def open_slowly(**gate):
+            texts = release(**gate)
+            opened.set()
+            assert may_go.wait(30)
+            return texts
+
+        def ask(one, **otherwise):
+            asked.set()
+            return leave(one, **otherwise)
+
+        monkeypatch.setattr(actions, "release", open_slowly)
+        monkeypatch.setattr(attempt.Attempt, "leave", ask)
+        monkeypatch.setattr(mock.MockProvider, "capabilities", replace(mock.MockProvider.capabilities, adopts=True))
+        execution = made.queued("mock:hang")
+        worker.offer(execution.pk, 0)
+        assert opened.wait(30)
+        stopping = threading.Thread(target=worker.stop, kwargs={"grace": 0})
+        stopping.start()
+        assert asked.wait(30)
+        may_go.set()
+        stopping.join(60)
+        row = Execution.objects.get(pk=execution.pk)
+        assert (row.state, row.sentence) == (ExecutionState.RUNNING, "")
 
     def test_takes_nothing_new(self, worker: Supervisor) -> None:
         worker.refuse_work()
