@@ -5,12 +5,15 @@ A new version of the SDK brings a new CLI; a failing test here says which assump
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import itertools
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,6 +179,26 @@ def test_nothing_can_be_typed_into_a_running_program(open_run: Open, model: Mode
     model.call_script("go", script, then="Done.")
     turn(open_run(), "go")
     assert "Script completed" not in str(model.requests[-1].tool_results)
+
+
+def test_a_turn_ends_however_soon_the_next_one_begins(open_run: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one has begun before the loop that told of the end comes to look at it."""
+    begun, tell = threading.Event(), CodexRun._tell
+
+    async def and_is_held_up(run: CodexRun, *words: Any) -> Any:
+        is_last = await tell(run, *words)
+        if run._over:
+            await asyncio.to_thread(begun.wait, 20)
+        return is_last
+
+    monkeypatch.setattr(CodexRun, "_tell", and_is_held_up)
+    run = open_run()
+    assert turn(run, "Hello")[-1].outcome == OutcomeClass.OK
+    run = run.again()
+    run.release((UserText(str(uuid.uuid4()), "Hello again"),), judge=allow)
+    begun.set()
+    heard = list(itertools.islice(run.events(timeout=0.5), 40))
+    assert isinstance(heard[-1], Finished) and heard[-1].outcome == OutcomeClass.OK
 
 
 def test_its_transcript_tells_of_each_turn_what_was_heard(open_run: Open, model: ModelEmulator, prompt: Prompt) -> None:

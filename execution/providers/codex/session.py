@@ -138,9 +138,7 @@ class CodexRun(CliRun):
             self._check_is_alone(incoming)
             if incoming.id is not None:
                 approvals.ask(incoming)
-            elif begun:
-                await self._tell(incoming, approvals)
-            if self._over:
+            elif begun and await self._tell(incoming, approvals):
                 return
 
     def _begins(self, incoming: Incoming) -> bool:
@@ -152,15 +150,17 @@ class CodexRun(CliRun):
         if incoming.method == "turn/started" and incoming.params.get("threadId") != self._thread.id:
             raise Unintelligible("It began to work on something beside the turn, so it was ended.")
 
-    async def _tell(self, incoming: Incoming, approvals: Approvals) -> None:
-        used = dict(self._translator.counting.used)
+    async def _tell(self, incoming: Incoming, approvals: Approvals) -> bool:
+        """Tell what follows from it; True when it was the turn's last. By then the next turn may have begun."""
+        used, is_last = dict(self._translator.counting.used), False
         for event in self._translator.take(incoming):
             await approvals.check(event)
             if isinstance(event, Finished):
-                self._end_of_turn, self._over = event, True
+                self._end_of_turn, self._over, is_last = event, True, True
             self._events.put(event)
         if self._translator.counting.used != used:
             await self._used_more()
+        return is_last
 
     async def _used_more(self) -> None:
         self._thread = replace(self._thread, used=self._translator.counting.used)
