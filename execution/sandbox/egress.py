@@ -30,7 +30,16 @@ MOST_REFUSALS = 20  # told of per sandbox: a bot that tries every host of the wo
 LARGEST_LOG = 64 * 1024
 PIECE = 64 * 1024
 USUAL_PORTS = (80, 443)
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# IPv6 networks whose last 32 bits are an IPv4 address: compatible, translated, and NAT64's two prefixes.
+_WITH_IPV4 = [ipaddress.ip_network(text) for text in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")]
+# Where clouds keep their credentials although the address is not link-local: Amazon's, Google's, Oracle's, Scaleway's, Azure's, Alibaba's.
+_METADATA = frozenset(
+    ipaddress.ip_address(text)
+    for text in (
+        *("fd00:ec2::254", "fd20:ce::254", "192.0.0.192", "fd00:c1::a9fe:a9fe", "fd00:42::42"),
+        *("168.63.129.16", "100.100.100.200"),
+    )
+)
 _HOP_BY_HOP = {b"connection", b"proxy-connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"proxy-authorization"}
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -59,6 +68,8 @@ class Rule:
         if self.anywhere or self.host == str(address):
             return True
         real = _unwrapped(address)
+        if real in _METADATA or (isinstance(real, ipaddress.IPv6Address) and real.is_site_local):
+            return False
         if real.is_global and not real.is_multicast and address.is_global:
             return True
         inside = real.is_private and not (real.is_loopback or real.is_link_local or real.is_unspecified)
@@ -69,7 +80,7 @@ def _unwrapped(address: Address) -> Address:
     """Return the IPv4 address that an IPv6 address stands for, else itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    if address in _NAT64:
+    if any(address in network for network in _WITH_IPV4) and int(address) > 1:  # neither :: nor ::1
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or address
 

@@ -16,14 +16,11 @@ from execution.sandbox.enclosing import rules
 from identities.states import NetworkPolicy
 
 ADDRESSES = st.ip_addresses()
-# What stands for 169.254.169.254, where clouds keep their credentials, in all the ways it can be written.
+# Where clouds keep their credentials: 169.254.169.254 in all the ways it can be written, and what is not link-local.
 METADATA = [
-    "169.254.169.254",
-    "::ffff:169.254.169.254",
-    "64:ff9b::a9fe:a9fe",
-    "2002:a9fe:a9fe::1",
-    "fe80::1",
-    "fd00:ec2::254",
+    *("169.254.169.254", "::ffff:169.254.169.254", "::a9fe:a9fe", "::ffff:0:a9fe:a9fe", "2002:a9fe:a9fe::1"),
+    *("64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "fe80::1", "fec0::1", "fd00:ec2::254", "fd20:ce::254"),
+    *("192.0.0.192", "fd00:c1::a9fe:a9fe", "fd00:42::42", "168.63.129.16", "100.100.100.200"),
 ]
 
 
@@ -62,12 +59,14 @@ class TestAddresses:
         if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
             assert not Rule("intranet.example.com").lets_reach(address)
 
-    @pytest.mark.parametrize("address", METADATA[:5])
+    @pytest.mark.parametrize("address", METADATA)
     def test_no_name_reaches_where_clouds_keep_credentials(self, address: str) -> None:
         assert not Rule("intranet.example.com").lets_reach(ip(address))
         assert not Rule("*.example.com").lets_reach(ip(address))
 
-    @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"])
+    @pytest.mark.parametrize(
+        "address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "::7f00:1", "64:ff9b:1::7f00:1", "0.0.0.0", "::"]
+    )
     def test_no_name_reaches_loopback(self, address: str) -> None:
         assert not Rule("localhost").lets_reach(ip(address))
 
