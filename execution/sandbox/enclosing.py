@@ -28,7 +28,8 @@ _CERTIFICATES = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a provider's CLI needs: files it runs from, directories that are its own, and the API it speaks to.
+    """What a provider's CLI needs: files it runs from, directories that are its own, and the API it speaks to. `fresh` directories are
+    empty for each process: what the CLI would obey there, its tools could have written.
 
     `before` is a command that stays outside of the walls and becomes the CLI's (execution.sandbox.servers).
     """
@@ -38,6 +39,7 @@ class Needs:
     api: str
     nests: bool = False
     before: tuple[str, ...] = ()
+    fresh: tuple[Path, ...] = ()
 
 
 def is_enclosed(confinement: Confinement) -> bool:
@@ -68,6 +70,7 @@ def enclose(argv: Sequence[str], environment: Mapping[str, str], *, prompt: Prom
         writable=(prompt.home, *needs.writable),
         readable=(*_certificates(environment), *needs.programs),
         nests=needs.nests,
+        fresh=needs.fresh,
     )
     inside = (*needs.before, *walls.argv(), *argv)
     return Enclosed(inside, surroundings(environment, confinement), _way_out(confinement, needs.api))
@@ -96,7 +99,12 @@ def own_directories(*paths: Path) -> None:
 
 
 def profile(
-    workspace: Path, *, writable: Iterable[Path] = (), readable: Iterable[Path] = (), nests: bool = False
+    workspace: Path,
+    *,
+    writable: Iterable[Path] = (),
+    readable: Iterable[Path] = (),
+    nests: bool = False,
+    fresh: Iterable[Path] = (),
 ) -> Profile:
     """Return the walls around whatever works in this workspace; what is Fleet's own and what is other bots' is not inside."""
     return Profile(
@@ -105,6 +113,7 @@ def profile(
         readable=(*(Path(path) for path in settings.FLEET_SANDBOX_READABLE), *readable),
         hidden=(settings.ROOT, settings.FLEET_VAR, settings.FLEET_HOMES, settings.FLEET_WORKSPACES),
         nests=nests,
+        fresh=tuple(fresh),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,8 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`writable` and `readable` are paths that keep their names inside; `hidden` ones are empty there, whatever they lie in.
+    """`writable` and `readable` are paths that keep their names inside; `hidden` ones are empty there, whatever they lie in, and so are
+    `fresh` ones, which can be written and end with the sandbox.
 
     `nests`: the CLI builds sandboxes of its own inside, so it may have namespaces of its own.
     """
@@ -29,6 +30,7 @@ class Profile:
     readable: tuple[Path, ...]
     hidden: tuple[Path, ...]
     nests: bool = False
+    fresh: tuple[Path, ...] = ()
 
     def argv(self) -> list[str]:
         """Return the command that whatever follows runs in."""
@@ -37,13 +39,17 @@ class Profile:
         return [BWRAP, *_walls(self.nests), *_system(), *etc, *self._places(), *rest]
 
     def _places(self) -> Iterator[str]:
-        for path in _outermost(self.hidden):
-            if any(_within(path, Path(place)) for place in _SYSTEM):
-                yield from ("--tmpfs", str(path))
-        for path in self.readable:
-            yield from ("--ro-bind-try", str(path), str(path))
-        for path in (*self.writable, self.workspace):
-            yield from ("--bind", str(path), str(path))
+        """Yield every place after those that it lies in: whatever is mounted first would be covered."""
+        seen = [*(Path(place) for place in _SYSTEM), *self.readable]
+        covered = [path for path in self.hidden if any(path != place and _within(path, place) for place in seen)]
+        found: list[tuple[Path, tuple[str, ...]]] = [
+            *((path, _empty(str(path), RUN_BYTES)) for path in covered),
+            *((path, ("--ro-bind-try", str(path), str(path))) for path in self.readable),
+            *((path, ("--bind", str(path), str(path))) for path in (*self.writable, self.workspace)),
+            *((path, _empty(str(path), TMP_BYTES)) for path in self.fresh),
+        ]
+        for _, arguments in sorted(found, key=lambda place: len(place[0].parts)):
+            yield from arguments
         yield from ("--remount-ro", "/")
 
 
@@ -81,10 +87,6 @@ def _kernel() -> Iterator[str]:
         is_process = path.name.isdigit() or path.is_symlink()
         if not is_process and (path.is_dir() or path.stat().st_mode & 0o222):
             yield from ("--ro-bind", str(path), str(path))
-
-
-def _outermost(paths: Sequence[Path]) -> list[Path]:
-    return [path for path in paths if not any(path != other and _within(path, other) for other in paths)]
 
 
 def _within(path: Path, place: Path) -> bool:

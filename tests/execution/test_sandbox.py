@@ -48,11 +48,17 @@ def prompt(settings, tmp_path: Path) -> Prompt:
 
 
 def inside(
-    prompt: Prompt, script: str, *, api: str = API, secrets: dict[str, str] | None = None, **variables: str
+    prompt: Prompt,
+    script: str,
+    *,
+    api: str = API,
+    secrets: dict[str, str] | None = None,
+    needs: Needs | None = None,
+    **variables: str,
 ) -> str:
     """Run a script where the bot's CLI would run, and return what it says."""
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(prompt.home), **variables}
-    needs = Needs(programs=(), writable=(), api=api)
+    needs = needs or Needs(programs=(), writable=(), api=api)
     enclosed = sandbox.enclose(("/bin/bash", "-c", script), environment, prompt=prompt, needs=needs)
     shim = OwnShim(sandbox.proxy())
     try:
@@ -110,6 +116,29 @@ class TestFiles:
     def test_fleet_installed_below_the_system_is_hidden_too(self, prompt: Prompt, settings) -> None:
         settings.ROOT = Path("/usr/share/doc")
         assert inside(prompt, "ls /usr/share/doc | wc -l") == "0\n"
+
+    @pytest.mark.parametrize("named", ["/usr", "/opt/tools"])
+    def test_fleet_installed_below_something_readable_is_hidden_too(
+        self, prompt: Prompt, settings, tmp_path: Path, named: str
+    ) -> None:
+        """An MCP server's interpreter names the whole of /usr, where that is its prefix."""
+        settings.ROOT = Path("/usr/share/doc")
+        if named != "/usr":
+            named, settings.ROOT = str(tmp_path / "opt"), tmp_path / "opt" / "fleet"
+            settings.ROOT.mkdir(parents=True)
+            (settings.ROOT / ".env").write_text("the key of everything")
+        settings.FLEET_SANDBOX_READABLE = [named]
+        assert inside(prompt, f"ls -A {settings.ROOT} | wc -l; ls -d {named}") == f"0\n{named}\n"
+
+    def test_a_fresh_directory_is_empty_and_what_is_written_there_is_gone_with_it(self, prompt: Prompt) -> None:
+        configuration = prompt.home / "configuration"
+        (configuration / "kept").mkdir(parents=True)
+        (configuration / "planted").touch()
+        look = f"cd {configuration}; ls; echo mine > new; echo mine > kept/new; cat new"
+        needs = Needs(programs=(), writable=(configuration / "kept",), api=API, fresh=(configuration,))
+        assert inside(prompt, look, needs=needs) == "kept\nmine\n"
+        assert sorted(path.name for path in configuration.rglob("*")) == ["kept", "new", "planted"]
+        assert (configuration / "kept" / "new").exists()
 
     def test_of_etc_it_sees_what_programs_need_and_no_more(self, prompt: Prompt) -> None:
         said = inside(
