@@ -22,6 +22,7 @@ OLDEST_VERSION = (2, 1, 248)  # from here on chat text is taken word for word; o
 RETRIES = 4  # about eight seconds; a person waits
 VERSION_SECONDS = 20.0
 MCP_FILE = "mcp.json"
+TRANSCRIPTS = "projects"  # all that a CLI's next process needs of its configuration directory
 API = "https://api.anthropic.com"
 # Variables of an operator with an authority of its own.
 _OWN_TRUST = {"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "HTTPS_PROXY", "https_proxy"}
@@ -45,7 +46,7 @@ def prepare(prompt: Prompt) -> Launch:
     """Return how to start the CLI for this prompt, with its directories in place."""
     check_enclosable(prompt.confinement)
     configuration = configuration_directory(prompt.home)
-    own_directories(prompt.home, configuration)
+    own_directories(prompt.home, configuration, configuration / TRANSCRIPTS)
     with scratch() as place:
         return _plan(prompt, configuration, place)
 
@@ -55,9 +56,12 @@ def _plan(prompt: Prompt, configuration: Path, scratch: Path) -> Launch:
     environment = _environment(prompt, configuration) | {"CLAUDE_CODE_TMPDIR": str(scratch)}
     cli = cli_path().resolve()
     servers = arrange(prompt, scratch, environment)
+    is_own = configuration.is_relative_to(prompt.home)
     needs = Needs(
         programs=(cli, *servers.programs),
-        writable=(scratch, *((configuration,) if not configuration.is_relative_to(prompt.home) else ())),
+        writable=(scratch, configuration / TRANSCRIPTS if is_own else configuration),
+        # No switch keeps the CLI from the variables in its `.claude.json`, which say whom it shows its key.
+        fresh=(configuration,) if is_own else (),
         api=settings.ANTHROPIC_BASE_URL or API,
         before=servers.before,
     )
