@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -173,3 +174,46 @@ def test_what_is_not_on_the_list_is_refused_however_it_is_written(target: bytes)
 def test_what_it_does_not_speak_is_said(request_line: bytes) -> None:
     answer = ask(Egress([Rule("api.example.org")], lambda _: None), request_line + b"\r\nHost: x\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400")
+
+
+def test_a_name_that_means_another_address_of_this_machine_is_refused(monkeypatch) -> None:
+    """The machine in its company's network, as it calls itself there: its database may listen."""
+    ours = SimpleNamespace(address="10.1.2.3")
+    monkeypatch.setattr("psutil.net_if_addrs", lambda: {"eth0": [ours, SimpleNamespace(address="fe80::1%eth0")]})
+    names_mean(monkeypatch, "10.1.2.3")
+    request = b"CONNECT me.example:443 HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert b"must not see" in ask(Egress([Rule("me.example")], lambda _: None), request)
+
+
+def far_side(request: bytes) -> bytes:
+    """Return what the server behind an allowed name hears when this is asked of the proxy; PLACE is where it is."""
+
+    async def heard() -> bytes:
+        said: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            said.set_result(await reader.read(65536))
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(hear, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            egress = Egress([Rule("127.0.0.1", port)], lambda _: None)
+            place = b"127.0.0.1:%d" % port
+            await asyncio.to_thread(ask, egress, request.replace(b"PLACE", place))
+            return (await said).replace(place, b"PLACE")
+
+    return asyncio.run(heard())
+
+
+def test_another_host_in_the_request_is_not_asked_for() -> None:
+    """Many names may be behind one address; the one that was checked is the one that is asked."""
+    heard = far_side(b"GET http://user@PLACE/x HTTP/1.1\r\nHost: admin.example\r\n\r\n")
+    assert heard.lower().count(b"host:") == 1 and b"host: PLACE\r\n" in heard and b"admin.example" not in heard
+
+
+def test_a_body_has_one_length() -> None:
+    """A second one is how a request is hidden in another one's body."""
+    asked = b"POST http://PLACE/ HTTP/1.1\r\nHost: PLACE\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    heard = far_side(asked).lower()
+    assert b"transfer-encoding: chunked" in heard and b"content-length" not in heard
