@@ -1,6 +1,7 @@
 """The walls around every CLI that a provider spawns: what it sees of the machine, and whom it reaches on the network."""
 
 from execution.sandbox.enclosing import Enclosed, Needs, enclose, own_directories, scratch
+from execution.sandbox.plain import open_plain
 from execution.sandbox.presence import check_enclosable, missing, proxy, reason_for_none
 from execution.sandbox.refusals import Refused, taken_refusals
 from execution.sandbox.servers import Servers, arrange
@@ -14,6 +15,7 @@ __all__ = [
     "check_enclosable",
     "enclose",
     "missing",
+    "open_plain",
     "own_directories",
     "proxy",
     "reason_for_none",

@@ -9,23 +9,26 @@ from typing import Any
 
 from execution.ports import Recovered, Usage
 from execution.providers.claude.counting import Counting
+from execution.sandbox import open_plain
 
 _BETWEEN_TEXTS = "\n\n"
 _ENDS = ("end_turn", "stop_sequence")
-_LARGEST = 256 * 1024 * 1024
 
 
 def recover(configuration: Path, session_id: str, uuid: str) -> Recovered | None:
-    """Return what was written after the prompt with this uuid; None when the CLI never took it down."""
+    """Return what was written after the prompt with this uuid; None when the CLI never took it down.
+
+    Raises OSError when it is no file that a CLI writes.
+    """
     path = next((configuration / "projects").glob(f"*/{session_id}.jsonl"), None)
-    if path is None or path.stat().st_size > _LARGEST:
+    if path is None:
         return None
     entries = _after(_entries(path), uuid)
     return None if entries is None else _recovered(entries)
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(errors="replace") as file:
+    with open_plain(path) as file:
         for line in file:
             try:
                 entry = json.loads(line)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from execution.sandbox import open_plain
+
 THREADS = "fleet-threads"  # the directory below CODEX_HOME
 
 
@@ -41,7 +43,7 @@ class Thread:
 
 
 class Threads:
-    """One small file per session below CODEX_HOME, where no sandboxed tool may write."""
+    """One small file per session below CODEX_HOME, where no tool of Codex may write; those of the bot's other providers may."""
 
     def __init__(self, configuration: Path) -> None:
         self._configuration = configuration
@@ -50,7 +52,8 @@ class Threads:
     def find(self, session_id: str) -> Thread | None:
         """Return the session's thread, if this machine still has what was said in it."""
         try:
-            thread = Thread.of(json.loads(self._path(session_id).read_text()))
+            with open_plain(self._path(session_id)) as file:
+                thread = Thread.of(json.loads(file.read()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return thread if all(self.transcript_of(one) for one in (thread.id, *thread.left)) else None
@@ -86,7 +89,7 @@ def _numbers(told: Mapping[str, int]) -> dict[str, int]:
 
 
 def _lines_of(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with open_plain(path) as lines:
         yield from lines
 
 

@@ -12,17 +12,20 @@ from openai_codex.generated.v2_all import TokenUsageBreakdown
 from execution.ports import Recovered, Usage
 from execution.providers.codex.counting import Counting
 from execution.providers.codex.threads import Threads
+from execution.sandbox import open_plain
 
 _BETWEEN_TEXTS = "\n\n"
-_LARGEST = 256 * 1024 * 1024
 
 
 def recover(configuration: Path, session_id: str, uuid: str) -> Recovered | None:
-    """Return what was written of the turn with this last message; None when Codex never took it down."""
+    """Return what was written of the turn with this last message; None when Codex never took it down.
+
+    Raises OSError when it is no file that a CLI writes.
+    """
     threads = Threads(configuration)
     thread = threads.find(session_id)
     path = threads.transcript_of(thread.id) if thread else None
-    if thread is None or path is None or path.stat().st_size > _LARGEST:
+    if thread is None or path is None:
         return None
     reading = _Reading(uuid, thread.base)
     for kind, told in _entries(path):
@@ -32,7 +35,7 @@ def recover(configuration: Path, session_id: str, uuid: str) -> Recovered | None
 
 def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the kind of each line and what it tells."""
-    with path.open(errors="replace") as file:
+    with open_plain(path) as file:
         for line in file:
             try:
                 entry = json.loads(line)
