@@ -29,8 +29,8 @@ _tried: tuple[str, float] | None = None
 
 
 def is_on() -> bool:
-    """Return whether this installation puts CLIs into sandboxes."""
-    return bool(settings.FLEET_SANDBOX == "require")
+    """Return whether this installation puts CLIs into sandboxes: whatever is not exactly `off` is no order to do without."""
+    return bool(settings.FLEET_SANDBOX != "off")
 
 
 def proxy() -> tuple[str, ...]:

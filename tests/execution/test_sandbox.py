@@ -418,6 +418,11 @@ class TestWhereItIsMissing:
         assert inside(prompt, "hostname") == f"{socket.gethostname()}\n"
         assert "FLEET_SANDBOX is off" in sandbox.reason_for_none()
 
+    @pytest.mark.parametrize("setting", ["required", "Require", "on", "true", ""])
+    def test_a_slip_of_the_pen_is_no_order_to_be_without(self, prompt: Prompt, settings, setting: str) -> None:
+        settings.FLEET_SANDBOX = setting
+        assert inside(prompt, "hostname") == "sandbox\n"
+
     def test_it_is_looked_for_again_after_a_while(self, monkeypatch) -> None:
         monkeypatch.setattr(presence, "BWRAP", "/nowhere/bwrap")
         assert sandbox.missing()
