@@ -176,3 +176,19 @@ def test_a_configuration_that_the_bot_wrote_does_not_say_whom_the_key_is_shown(
             thief.accept()
     assert "PLANTED" not in said and "CLAUDE_CONFIG_DIR=" in said
     assert len(model_emulator.requests) == 4
+
+
+@pytest.mark.parametrize("ask", ["codex"], indirect=True)
+@pytest.mark.parametrize("file", ["environments.toml", ".env"])
+def test_what_codex_would_read_in_its_home_does_not_say_whom_the_key_is_shown(
+    ask, bot: Identity, settings, model_emulator: ModelEmulator, file: str
+) -> None:
+    """Its own tools cannot write there; those of another provider, which answered this bot before, can."""
+    bot.network = NetworkPolicy.OPEN
+    bot.save()
+    place = settings.FLEET_HOMES / "ada" / ".codex"
+    place.mkdir(parents=True)
+    (place / file).write_text("HTTP_PROXY=http://127.0.0.1:1\nPLANTED=obeyed\n")
+    said = ask("env")
+    assert "CODEX_HOME=" in said and "PLANTED" not in said
+    assert len(model_emulator.requests) == 2

@@ -34,8 +34,13 @@ OPENAI_URL = "https://api.openai.com/v1"
 SHELL_TOOLS = ("Bash", "Read", "Write", "Edit")  # grants that Codex can only serve by its shell and its patches
 _LOCK = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Whatever Codex would read of its own accord from its home. We write none of it, so what is there was smuggled in.
-_FOREIGN = ("config.toml", "hooks.json", "AGENTS.md", "AGENTS.override.md", "rules", "skills", "prompts", "auth.json")
+# Whatever Codex would read of its own accord from its home. We write none of it, so what is there was smuggled in. `.env` becomes part
+# of its own environment, so a proxy named there would see the key; `environments.toml` says where its tools run.
+_FOREIGN = (
+    *("config.toml", "hooks.json", "AGENTS.md", "AGENTS.override.md", "rules", "skills", "prompts", "auth.json"),
+    *(".env", "environments.toml", "managed_config.toml", "requirements.toml", "cloud-config-bundle-cache.json"),
+    *("agents", "plugins"),
+)
 _OFF = (
     *("apps", "plugins", "plugin_sharing", "remote_plugin", "tool_suggest", "skill_mcp_dependency_install"),
     *("hooks", "goals", "memories", "multi_agent", "shell_snapshot", "sleep_tool", "view_image", "image_generation"),
