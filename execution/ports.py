@@ -176,9 +176,7 @@ class RateLimited:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something worth telling. What is `lasting`, such as a lost session, the person hears with the answer, too; `because` says why the
-    provider waits before it tries again.
-    """
+    """Something worth telling. `lasting`: the person hears it with the answer, too. `because`: why it waits before it tries again."""
 
     text: str
     lasting: bool = False
@@ -271,11 +269,6 @@ class ProcessFacts:
     host: str
     boot_id: str
     marker: str = ""
-
-    @property
-    def idle_subject(self) -> str:
-        """Return how the receipt of a kill order names it while it has nothing to do."""
-        return f"idle:{self.host}:{self.pid}"
 
 
 @dataclass(frozen=True, slots=True)

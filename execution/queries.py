@@ -37,6 +37,7 @@ from execution.models import (
     TranscriptLine,
     Worker,
 )
+from execution.ports import ProcessFacts
 from execution.providers import registry
 from execution.states import EXECUTION, LEASED, OFFER, BreakerState, EventKind, ExecutionState
 from fleet.kernel import clock
@@ -255,7 +256,12 @@ def idle_subjects(*, scope: str, scope_id: str) -> list[str]:
     elif scope == KillScope.EXECUTION:
         return []
     locked = rows.select_related("worker").select_for_update(of=["self"], skip_locked=True)
-    return sorted({process.idle_subject for row in locked if (process := row.process)})
+    return sorted({idle_subject(process) for row in locked if (process := row.process)})
+
+
+def idle_subject(process: ProcessFacts) -> str:
+    """Return how the receipt of a kill order names a process that has nothing to do."""
+    return f"idle:{process.host}:{process.pid}"
 
 
 def live_workers() -> QuerySet[Worker]:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Any, ClassVar
-from zoneinfo import available_timezones
 
 import pgtrigger
-from django.conf import settings
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.postgres.fields import ArrayField
-from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
@@ -23,6 +20,7 @@ from fleet.kernel.transitions import steps_trigger
 from identities.permissions import MATRIX, Permission, Role
 from identities.ports import Connection
 from identities.states import IDENTITY, Effort, IdentityState, NetworkPolicy, TextKind, ToolDecision, Transport
+from identities.validators import validate_names
 
 # Slugs and skill names become folders, so the database itself keeps them to letters, digits and dashes.
 FOLDER_NAME = r"^[a-z0-9][a-z0-9-]*$"
@@ -178,16 +176,8 @@ class Identity(models.Model):
         return f"{self.name} ({self.slug})"
 
     def clean(self) -> None:
-        """Refuse a provider and a time zone that this installation does not have: its bot would answer with the mock, or at no time."""
-        unknown = [name for name in self.provider_chain or () if name not in settings.FLEET_PROVIDERS]
-        wrong = {}
-        if unknown:
-            known = ", ".join(settings.FLEET_PROVIDERS)
-            wrong["provider_chain"] = f"There is no provider called {', '.join(unknown)}. There are: {known}."
-        if self.timezone not in available_timezones():
-            wrong["timezone"] = f"There is no time zone called {self.timezone}. They are named like Europe/Paris."
-        if wrong:
-            raise ValidationError(wrong)
+        """Refuse a provider and a time zone that this installation does not have."""
+        validate_names(provider_chain=self.provider_chain or (), timezone=self.timezone)
 
 
 class TextVersion(models.Model):

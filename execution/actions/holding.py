@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from execution import events
+from execution import events, queries
 from execution.actions.closing import note_process_gone
 from execution.actions.dispatching import WORKERS
 from execution.models import HeldProcess
@@ -145,7 +145,9 @@ def note_process_ended(*, held_id: uuid.UUID, why: str, by: Actor, seen_gone: bo
 
 
 def _close_kill_receipts(slug: str, process: ProcessFacts, by: Actor) -> None:
-    waiting = StopLine.objects.filter(kind="process", subject=process.idle_subject, quiet_at=None).order_by("order_id")
+    waiting = StopLine.objects.filter(kind="process", subject=queries.idle_subject(process), quiet_at=None).order_by(
+        "order_id"
+    )
     for line in waiting.select_related("order"):
         note_idle_gone(order=line.order, identity_slug=slug, process=process, by=by)
 
@@ -155,7 +157,7 @@ def note_idle_gone(*, order: KillOrder, identity_slug: str, process: ProcessFact
     governance_actions.record_quiet(
         order=order,
         kind="process",
-        subject=process.idle_subject,
+        subject=queries.idle_subject(process),
         by=by,
         killed=True,
         sentence=f"{identity_slug} had nothing to do: process {process.pid} on {process.host} and its descendants are gone.",

@@ -28,8 +28,8 @@ _CERTIFICATES = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a provider's CLI needs: files it runs from, directories that are its own, and the API it speaks to. `fresh` directories are
-    empty for each process: what the CLI would obey there, its tools could have written.
+    """What a provider's CLI needs: files it runs from, directories that are its own, and the API it speaks to. `fresh` ones are
+    another directory for each process, as (which, where): what the CLI would obey there, its tools could have written.
 
     `before` is a command that stays outside of the walls and becomes the CLI's (execution.sandbox.servers).
     """
@@ -39,7 +39,7 @@ class Needs:
     api: str
     nests: bool = False
     before: tuple[str, ...] = ()
-    fresh: tuple[Path, ...] = ()
+    fresh: tuple[tuple[Path, Path], ...] = ()
 
 
 def is_enclosed(confinement: Confinement) -> bool:
@@ -104,7 +104,7 @@ def profile(
     writable: Iterable[Path] = (),
     readable: Iterable[Path] = (),
     nests: bool = False,
-    fresh: Iterable[Path] = (),
+    fresh: Iterable[tuple[Path, Path]] = (),
 ) -> Profile:
     """Return the walls around whatever works in this workspace; what is Fleet's own and what is other bots' is not inside."""
     return Profile(

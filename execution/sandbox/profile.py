@@ -19,8 +19,8 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`writable` and `readable` are paths that keep their names inside; `hidden` ones are empty there, whatever they lie in, and so are
-    `fresh` ones, which can be written and end with the sandbox.
+    """`writable` and `readable` are paths that keep their names inside; `hidden` ones are empty there, whatever they lie in. `fresh` ones
+    are another directory there, as (which, where), that can be written and goes with the sandbox.
 
     `nests`: the CLI builds sandboxes of its own inside, so it may have namespaces of its own.
     """
@@ -30,7 +30,7 @@ class Profile:
     readable: tuple[Path, ...]
     hidden: tuple[Path, ...]
     nests: bool = False
-    fresh: tuple[Path, ...] = ()
+    fresh: tuple[tuple[Path, Path], ...] = ()
 
     def argv(self) -> list[str]:
         """Return the command that whatever follows runs in."""
@@ -46,7 +46,7 @@ class Profile:
             *((path, _empty(str(path), RUN_BYTES)) for path in covered),
             *((path, ("--ro-bind-try", str(path), str(path))) for path in self.readable),
             *((path, ("--bind", str(path), str(path))) for path in (*self.writable, self.workspace)),
-            *((path, _empty(str(path), TMP_BYTES)) for path in self.fresh),
+            *((path, ("--bind", str(another), str(path))) for another, path in self.fresh),
         ]
         for _, arguments in sorted(found, key=lambda place: len(place[0].parts)):
             yield from arguments

@@ -130,13 +130,19 @@ class TestFiles:
         settings.FLEET_SANDBOX_READABLE = [named]
         assert inside(prompt, f"ls -A {settings.ROOT} | wc -l; ls -d {named}") == f"0\n{named}\n"
 
-    def test_a_fresh_directory_is_empty_and_what_is_written_there_is_gone_with_it(self, prompt: Prompt) -> None:
+    def test_a_fresh_directory_is_another_one_and_what_is_written_there_is_gone_with_it(
+        self, prompt: Prompt, tmp_path: Path
+    ) -> None:
         configuration = prompt.home / "configuration"
         (configuration / "kept").mkdir(parents=True)
         (configuration / "planted").touch()
         look = f"cd {configuration}; ls; echo mine > new; echo mine > kept/new; cat new"
-        needs = Needs(programs=(), writable=(configuration / "kept",), api=API, fresh=(configuration,))
-        assert inside(prompt, look, needs=needs) == "kept\nmine\n"
+        needs = Needs(
+            programs=(), writable=(configuration / "kept",), api=API, fresh=((tmp_path / "another", configuration),)
+        )
+        (tmp_path / "another").mkdir()
+        (tmp_path / "another" / "given").touch()
+        assert inside(prompt, look, needs=needs) == "given\nkept\nmine\n"
         assert sorted(path.name for path in configuration.rglob("*")) == ["kept", "new", "planted"]
         assert (configuration / "kept" / "new").exists()
 

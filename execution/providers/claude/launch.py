@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -24,6 +25,14 @@ VERSION_SECONDS = 20.0
 MCP_FILE = "mcp.json"
 TRANSCRIPTS = "projects"  # all that a CLI's next process needs of its configuration directory
 API = "https://api.anthropic.com"
+# What the CLI notes at its first start. One that knows of later migrations finds nothing to migrate.
+_STARTED_BEFORE = {
+    "firstStartTime": "2026-01-01T00:00:00.000Z",
+    "migrationVersion": 15,
+    "opusProMigrationComplete": True,
+    "hasResetAutoModeOptInForDefaultOffer": True,
+    "seenNotifications": {},
+}
 # Variables of an operator with an authority of its own.
 _OWN_TRUST = {"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "HTTPS_PROXY", "https_proxy"}
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -51,6 +60,15 @@ def prepare(prompt: Prompt) -> Launch:
         return _plan(prompt, configuration, place)
 
 
+def _fresh(scratch: Path, prompt: Prompt) -> Path:
+    """Make a configuration directory as one is left by a first start, which would take time; the bot keeps its number at the API."""
+    place = scratch / "configuration"
+    place.mkdir(mode=0o700)
+    number = hashlib.sha256(str(prompt.home).encode()).hexdigest()
+    (place / ".claude.json").write_text(json.dumps({**_STARTED_BEFORE, "userID": number, "machineID": number}))
+    return place
+
+
 def _plan(prompt: Prompt, configuration: Path, scratch: Path) -> Launch:
     session = _session(prompt, configuration)
     environment = _environment(prompt, configuration) | {"CLAUDE_CODE_TMPDIR": str(scratch)}
@@ -61,7 +79,7 @@ def _plan(prompt: Prompt, configuration: Path, scratch: Path) -> Launch:
         programs=(cli, *servers.programs),
         writable=(scratch, configuration / TRANSCRIPTS if is_own else configuration),
         # No switch keeps the CLI from the variables in its `.claude.json`, which say whom it shows its key.
-        fresh=(configuration,) if is_own else (),
+        fresh=((_fresh(scratch, prompt), configuration),) if is_own else (),
         api=settings.ANTHROPIC_BASE_URL or API,
         before=servers.before,
     )
