@@ -242,7 +242,15 @@ TABLE = (
 
 def judge(evidence: Evidence, vendor: Vendor) -> Ruling:
     """Return what the first row that fits says of this evidence; the last row explains anything."""
-    row = next(row for row in TABLE if row.fits(evidence))
+    return _ruling(next(row for row in TABLE if row.fits(evidence)), vendor, evidence.retry_at)
+
+
+def ruling_of(cause: Cause, vendor: Vendor) -> Ruling:
+    """Return what the table says of this cause. Raises StopIteration for one that the worker finds by itself, such as a limit of time."""
+    return _ruling(next(row for row in TABLE if row.cause == cause), vendor, None)
+
+
+def _ruling(row: Row, vendor: Vendor, retry_at: dt.datetime | None) -> Ruling:
     sentence = row.sentence.format(name=vendor.name, account=vendor.account, key=vendor.key, model=vendor.model)
     waits = policy_of(row.cause).opens_after > 0
-    return Ruling(row.cause, row.outcome, sentence, evidence.retry_at if waits else None)
+    return Ruling(row.cause, row.outcome, sentence, retry_at if waits else None)

@@ -13,12 +13,12 @@ from django.db import connection, transaction
 from budgets import actions as budget_actions
 from budgets.models import Reservation, TokenLedger
 from budgets.states import Metric, Mode, Scope, Unit
-from execution import actions, queries
+from execution import actions, outcomes, queries
 from execution.engine import Supervisor, attempt, supervisor, transcript
 from execution.models import Execution, OrphanResult, Worker
 from execution.providers.mock import provider as mock
 from execution.providers.mock import script
-from execution.states import EventKind, ExecutionState, OutcomeClass, SpendStage
+from execution.states import Cause, EventKind, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock
 from governance import actions as governance_actions
 from governance import queries as governance_queries
@@ -75,11 +75,23 @@ class TestOneTurn:
         first, second = queries.events_after(row.pk, 0, 2), queries.events_after(row.pk, 2, 2)
         assert [event.sequence for event in first + second] == [1, 2, 3, 4]
 
-    @pytest.mark.parametrize("outcome", ["auth", "limit", "overload", "context_full", "error"])
-    def test_fails_with_a_sentence(self, run: Run, outcome: str) -> None:
+    @pytest.mark.parametrize("outcome", [outcome for outcome in OutcomeClass if outcome != OutcomeClass.OK])
+    def test_fails_with_every_outcome_class_and_a_sentence(self, run: Run, outcome: str) -> None:
         row = run(made.queued(f"mock:fail={outcome}"))
-        assert (row.state, row.outcome) == (ExecutionState.FAILED, outcome)
-        assert row.sentence.endswith(".")
+        assert row.state != ExecutionState.SUCCEEDED
+        assert row.outcome == outcome
+        assert row.sentence.startswith("The mock pretends: ") and row.sentence.endswith(".")
+
+    @pytest.mark.parametrize("cause", sorted({row.cause for row in outcomes.TABLE}))
+    def test_fails_with_every_cause_that_a_provider_reports(self, run: Run, cause: Cause) -> None:
+        row = run(made.queued(f"mock:fail={cause}"))
+        assert (row.cause, row.outcome) == (cause, next(row.outcome for row in outcomes.TABLE if row.cause == cause))
+
+    @pytest.mark.parametrize("wish", ["ok", "nonsense", ""])
+    def test_says_how_it_can_fail(self, run: Run, wish: str) -> None:
+        row = run(made.queued(f"mock:fail={wish} please"))
+        assert (row.state, row.outcome) == (ExecutionState.FAILED, OutcomeClass.ERROR)
+        assert "cannot fail like that" in row.sentence and "billing" in row.sentence
 
     def test_a_fault_of_ours_is_told_as_such_and_logged(self, run: Run, caplog) -> None:
         row = run(made.queued("mock:crash"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from execution import outcomes
+from execution.outcomes import Vendor
 from execution.ports import (
     Finished,
     Judge,
@@ -30,19 +32,23 @@ FOR_EVER = float("inf")
 _DIRECTIVE = re.compile(r"\bmock:(?P<name>[a-z]+)(?:=(?P<value>\S+))?")
 _CHARACTERS_PER_TOKEN = 4
 
-_FAILURES = {
-    OutcomeClass.AUTH: "The mock pretends that its login was refused. A real provider would need a new key.",
-    OutcomeClass.LIMIT: "The mock pretends that its login has reached a limit. Try again later.",
-    OutcomeClass.OVERLOAD: "The mock pretends that the model is overloaded. Try again in a minute.",
-    OutcomeClass.CONTEXT_FULL: "The mock pretends that the conversation is too long. Start a new one with /new.",
-    OutcomeClass.ERROR: "The mock pretends that something broke. Try again.",
-}
-
+_VENDOR = Vendor(name="The mock", account="The mock's account", key="It has none to put right.")
+# What `mock:fail` may name: an outcome class, for which a cause stands here, or any cause of the table itself.
 _CAUSES = {
-    OutcomeClass.AUTH: Cause.AUTH,
+    OutcomeClass.STOPPED: Cause.INTERRUPTED,
     OutcomeClass.LIMIT: Cause.USAGE_LIMIT,
+    OutcomeClass.AUTH: Cause.AUTH,
     OutcomeClass.OVERLOAD: Cause.OVERLOADED,
     OutcomeClass.CONTEXT_FULL: Cause.TOO_LONG,
+    OutcomeClass.BUDGET: Cause.RUN_BUDGET,
+    OutcomeClass.ERROR: Cause.UNKNOWN,
+    **{str(row.cause): row.cause for row in outcomes.TABLE},
+}
+# What no provider reports, since its worker sees it.
+_SEEN_BY_WORKERS = {
+    OutcomeClass.TIMEOUT: "It took too long.",
+    OutcomeClass.GOVERNANCE: "A rule does not allow it.",
+    OutcomeClass.LOST: "It was lost.",
 }
 
 Step = tuple[float, ProviderEvent | None]
@@ -108,9 +114,16 @@ def _tool(texts: tuple[UserText, ...], request: Request, judge: Judge) -> Iterat
 
 
 def _failure(wanted: str) -> Finished:
-    outcome = OutcomeClass(wanted) if wanted in OutcomeClass.values else OutcomeClass.ERROR
-    sentence = _FAILURES.get(outcome, _FAILURES[OutcomeClass.ERROR])
-    return Finished(outcome, sentence=sentence, cause=_CAUSES.get(outcome))
+    """Return the end that was asked for: an outcome class, or a cause of the table."""
+    if wanted in _SEEN_BY_WORKERS:
+        return Finished(OutcomeClass(wanted), sentence=f"The mock pretends: {_SEEN_BY_WORKERS[OutcomeClass(wanted)]}")
+    if wanted not in _CAUSES:
+        known = ", ".join(sorted({*_CAUSES, *_SEEN_BY_WORKERS}))
+        return Finished(
+            OutcomeClass.ERROR, sentence=f"The mock cannot fail like that. It can with mock:fail= and one of: {known}."
+        )
+    ruling = outcomes.ruling_of(_CAUSES[wanted], _VENDOR)
+    return Finished.ruled(replace(ruling, sentence=f"The mock pretends: {ruling.sentence}"), details={})
 
 
 def _answer(request: Request) -> str:
