@@ -136,6 +136,13 @@ def test_an_operator_ends_a_process_and_the_journal_says_who(operator: Client, w
     assert actions.why_to_end(worker_id=worker.pk) == {process.pk: "operator ended it"}
 
 
+def test_a_worker_is_not_drained_by_nonsense(operator: Client, worker: Worker) -> None:
+    for nonsense in ({"drain": "nonsense"}, {}):
+        told = operator.post(f"/runner/workers/{worker.pk}/", nonsense, follow=True)
+        assert "Nothing was changed" in told.content.decode()
+    assert Worker.objects.get().draining_at is None
+
+
 def test_an_operator_drains_a_worker_and_lets_it_work_again(operator: Client, worker: Worker) -> None:
     operator.post(f"/runner/workers/{worker.pk}/", {"drain": "1"})
     assert Worker.objects.get().draining_at is not None
@@ -146,7 +153,7 @@ def test_an_operator_drains_a_worker_and_lets_it_work_again(operator: Client, wo
 
 @pytest.mark.parametrize("address", ["processes/{id}/end/", "workers/{id}/"])
 def test_what_is_gone_is_told_and_not_an_error(operator: Client, address: str) -> None:
-    answer = operator.post(f"/runner/{address.format(id=uuid.uuid4())}", follow=True)
+    answer = operator.post(f"/runner/{address.format(id=uuid.uuid4())}", {"drain": "1"}, follow=True)
     assert answer.status_code == 200
     assert "Look at the Runner page as it is now" in text_of(answer)
 

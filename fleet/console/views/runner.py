@@ -36,8 +36,15 @@ def runner(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def drain_worker(request: HttpRequest, worker_id: uuid.UUID) -> HttpResponse:
-    """Let a worker take nothing new, or (`drain` is 0) take work again."""
-    draining = request.POST.get("drain", "1") != "0"
+    """Let a worker take nothing new (`drain` is 1), or take work again (0)."""
+    wanted = request.POST.get("drain")
+    if wanted not in ("0", "1"):
+        messages.error(
+            request,
+            "Nothing was changed: say with drain=1 or drain=0 whether the worker takes nothing new or works again.",
+        )
+        return redirect("console:runner")
+    draining = wanted == "1"
     try:
         worker = actions.set_draining(worker_id=worker_id, draining=draining, by=actor_of(request))
     except FleetError as error:
