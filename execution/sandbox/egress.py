@@ -224,9 +224,8 @@ def _target(address: str, usual: int) -> tuple[str, int]:
 
 def _asking(place: bytes, headers: Any) -> list[tuple[bytes, bytes]]:
     """Return the headers of a request for this place: another name in them would be another destination behind the same address."""
-    chunked = any(
-        name.lower() == b"transfer-encoding" for name, _ in headers
-    )  # goes before a length: one that stays is read by some
+    # Chunks go before a length, but some read the length if it stays.
+    chunked = any(name.lower() == b"transfer-encoding" for name, _ in headers)
     left_out = {b"host", b"content-length"} if chunked else {b"host"}
     return [(b"host", place), *((name, value) for name, value in _passed_on(headers) if name.lower() not in left_out)]
 
