@@ -125,7 +125,6 @@ def _worker_status(row: Any) -> tuple[Status, str]:
 
 def _execution(row: Execution) -> LiveRow:
     turn = getattr(row, "turn", None)
-    silent = row.lease_until is not None and row.lease_until < clock.now()
     return LiveRow(
         id=row.pk,
         bot=bot_name(row.identity),
@@ -133,14 +132,18 @@ def _execution(row: Execution) -> LiveRow:
         title=turn.conversation.title if turn else "",
         provider=row.provider,
         model=row.model,
-        status=UNKNOWN
-        if silent
-        else _LEFT
-        if row.owner and row.owner.stopped_at
-        else _STATES.get(ExecutionState(row.state), UNKNOWN),
+        status=_status(row),
         since=row.released_at or row.claimed_at or row.queued_at,
         worker=_name(row.owner),
     )
+
+
+def _status(row: Execution) -> Status:
+    if row.lease_until is not None and row.lease_until < clock.now():
+        return UNKNOWN
+    if row.owner and row.owner.stopped_at:
+        return _LEFT
+    return _STATES.get(ExecutionState(row.state), UNKNOWN)
 
 
 def _process(row: Any) -> ProcessRow:
