@@ -95,6 +95,7 @@ class Standby:
         self._ready: dict[str, Ready] = {}  # by session, the one that came first first
         self._closed = False
         self._asked = False
+        self._ends: set[threading.Thread] = set()
 
     # --- How one comes to stand by ---------------------------------------------------------------------------------------
 
@@ -253,13 +254,24 @@ class Standby:
         self._closed = True
         self.clear("its worker was stopped")
 
+    def wait_ended(self, seconds: float) -> bool:
+        """Wait until everything that is being ended is gone and its end is noted; False when that took longer."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            ends = list(self._ends)
+        for end in ends:
+            end.join(max(0.0, until - time.monotonic()))
+        return not any(end.is_alive() for end in ends)
+
     def _drop(self, ready: Ready, why: str, order: KillOrder | None = None) -> None:
         """End it in the background: nobody waits for it, but a kill order that ended it gets its proof."""
         with self._lock:
             if self._ready.get(ready.prompt.session_id) is not ready:
                 return
             del self._ready[ready.prompt.session_id]
-        threading.Thread(target=self._end, args=(ready, why, order), name="standby:end", daemon=True).start()
+            end = threading.Thread(target=self._end, args=(ready, why, order), name="standby:end", daemon=True)
+            self._ends = {one for one in self._ends if one.is_alive()} | {end}
+            end.start()
 
     def _end(self, ready: Ready, why: str, order: KillOrder | None) -> None:
         gone = ready.run.kill()

@@ -41,6 +41,7 @@ DRAIN_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
 INHERIT_SECONDS = 0.5
 WEIGH_SECONDS = 2.0
+END_SECONDS = 5.0  # what processes that stood by get to be gone before we say goodbye
 HINTLESS = dt.timedelta(seconds=1.5)  # older than this, an execution's hint has reached nobody
 
 _FENCED = Halt(
@@ -110,6 +111,7 @@ class Supervisor:
         if not self._wait_until_idle(grace):
             self._leave_or_end()
             self._wait_until_idle(30.0)
+        self._standby.wait_ended(END_SECONDS)
         self._listener.stop()
         for clock in self._clocks:
             clock.stop()

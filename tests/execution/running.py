@@ -49,6 +49,7 @@ def run(table: None) -> Iterator[Run]:
     yield work
     weighing.stop()
     supervisor._standby.close()
+    assert supervisor._standby.wait_ended(20)
 
 
 def until(fits: Callable[[Execution], bool], execution: Execution, seconds: float = 60) -> Execution:

@@ -193,6 +193,17 @@ def test_the_end_of_the_worker_ends_what_stands_by(pool, provider, bot) -> None:
     assert run.dead.wait(10)
 
 
+def test_the_worker_says_goodbye_when_what_stood_by_is_gone(pool, provider, bot, monkeypatch) -> None:
+    stand_by(pool, expected(bot))
+    run, may_go = started(provider), threading.Event()
+    kill = run.kill
+    monkeypatch.setattr(run, "kill", lambda: may_go.wait(30) and kill())
+    pool.close()
+    assert not pool.wait_ended(0.2)
+    may_go.set()
+    assert pool.wait_ended(20)
+
+
 def test_a_provider_without_a_process_needs_none(pool, bot, monkeypatch) -> None:
     opened: list[Prompt] = []
     monkeypatch.setattr(MockProvider, "open", lambda _provider, prompt: opened.append(prompt))
