@@ -134,7 +134,7 @@ def test_stop_stops_what_runs_and_what_waits_goes_on(visit: Visit) -> None:
 def test_a_failed_turn_says_why(visit: Visit) -> None:
     page = visit("/chat/new/?bot=ada")
     begin(page, "mock:fail=overload")
-    expect(page.locator(".said--system")).to_contain_text("the model is overloaded", timeout=20_000)
+    expect(page.locator(".said--system")).to_contain_text("is overloaded at the moment", timeout=20_000)
     expect(page.locator(".said--system .badge")).to_have_text("Failed")
 
 

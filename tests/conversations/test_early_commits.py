@@ -38,6 +38,7 @@ def crash(transactional_db: None, postgres: EmbeddedPostgres) -> Iterator[Callab
         for process in children:
             with contextlib.suppress(psutil.NoSuchProcess):  # its parent is gone
                 process.kill()
+        psutil.wait_procs(children, timeout=20)  # one that is still dying holds the memory that the next server wants
         connection.close()
         connection.close_pool()
         postgres.start()
