@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,12 @@ class World:
             str(person.id),
         )
         return [process for (pid,) in pids for process in _tree(pid)]
+
+    def kill_processes_of(self, person: Person) -> None:
+        """Kill what answers this person, what was started last first."""
+        for process in reversed(self.processes_of(person)):
+            with contextlib.suppress(psutil.NoSuchProcess):  # the shim ends with its CLI
+                process.kill()
 
 
 def _tree(pid: int) -> list[psutil.Process]:

@@ -84,6 +84,7 @@ class Transcript:
             self._complete = self._complete or event.complete
         elif not isinstance(event, ports.Finished):
             self._end_text()
+            self._keep(event)
             self._lines.append(self._line(event))
         self.flush(only_due=True)
 
@@ -94,6 +95,12 @@ class Transcript:
                 self._said.append(clean(event.text))
             case ports.UsageReported():
                 self._note_usage(event.usage)
+            case _:
+                self._keep(event)
+
+    def _keep(self, event: ProviderEvent) -> None:
+        """Remember what belongs to the end, whoever wrote the line."""
+        match event:
             case ports.Started():
                 self.version, self.session_id = event.version, event.session_id
             case ports.Notice(lasting=True):
@@ -153,7 +160,6 @@ class Transcript:
     def _line(self, event: ProviderEvent) -> Line:
         match event:
             case ports.Started():
-                self.version, self.session_id = event.version, event.session_id
                 return EventKind.STARTED, {"version": event.version, "model": event.model}
             case ports.ToolStarted():
                 target = event.target[:_LONGEST_TARGET]
@@ -165,8 +171,6 @@ class Transcript:
                 resets_at = event.resets_at.isoformat() if event.resets_at else None
                 return EventKind.RATE_LIMIT, {"status": event.status, "resets_at": resets_at, "limit": event.kind}
             case ports.Notice():
-                if event.lasting:
-                    self._lasting.append(clean(event.text))
                 return EventKind.NOTICE, {"text": event.text}
             case _:
                 raise TypeError(f"no line for {type(event).__name__}")

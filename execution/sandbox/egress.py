@@ -59,13 +59,17 @@ class Rule:
             return False
         return host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
 
+    def spells_out(self, address: Address) -> bool:
+        """Return whether the address itself was written down, or may be anything."""
+        return self.anywhere or self.host == str(address)
+
     def lets_reach(self, address: Address) -> bool:
         """Return whether the name may stand for this address.
 
         A pattern reaches public addresses only. An exact name may be inside the company, but neither on this machine nor where
         clouds keep their metadata, unless the address itself was written down. The machine's other addresses are `_is_ours`'s.
         """
-        if self.anywhere or self.host == str(address):
+        if self.spells_out(address):
             return True
         real = _unwrapped(address)
         if real in _METADATA or (isinstance(real, ipaddress.IPv6Address) and real.is_site_local):
@@ -184,7 +188,7 @@ class Egress:
 def _may_reach(rules: Sequence[Rule], text: str) -> bool:
     address = ipaddress.ip_address(text.partition("%")[0])
     found = [rule for rule in rules if rule.lets_reach(address)]
-    return any(rule.anywhere or rule.host == str(address) for rule in found) or (bool(found) and not _is_ours(address))
+    return any(rule.spells_out(address) for rule in found) or (bool(found) and not _is_ours(address))
 
 
 def _is_ours(address: Address) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from django.conf import settings
 from django.db import transaction
 
 from fleet.kernel.actors import Actor
@@ -17,6 +16,7 @@ from identities.models import Identity, McpServer, Person
 from identities.queries import get_person
 from identities.queries.declared import BotDeclaration, Change, ServerDeclaration, declared_fleet, differences
 from identities.states import IDENTITY, IdentityState, TextKind, Transport
+from identities.validators import unknown_providers
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample" / "fleet.yaml"
 VERSION = 1
@@ -77,8 +77,8 @@ def _read_bot(entry: Any) -> BotDeclaration:
 
 def _providers(slug: str, names: Any) -> tuple[str, ...]:
     chain = tuple(str(name) for name in names)
-    if unknown := [name for name in chain if name not in settings.FLEET_PROVIDERS]:
-        raise _invalid(f"Bot {slug}", f"There is no provider called {', '.join(unknown)}.")
+    if unknown := unknown_providers(chain):
+        raise _invalid(f"Bot {slug}", f"There is no provider called {unknown}.")
     return chain
 
 

@@ -1,11 +1,9 @@
 """A person talks to a bot in Telegram and on the command line; the real Claude CLI answers."""
 
-import contextlib
 import json
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from tests.product import ROOT
@@ -55,9 +53,7 @@ def test_a_cli_that_died_meanwhile_is_started_while_the_turn_is_still_being_admi
     eva = world.person()
     eva.wait_for_reply(eva.send(world.ada, "My cat is called Tom."))
     eventually(lambda: world.turns_of(eva) == [("replied", "")])
-    for process in reversed(world.processes_of(eva)):
-        with contextlib.suppress(psutil.NoSuchProcess):  # the shim ends with its CLI
-            process.kill()
+    world.kill_processes_of(eva)
     eventually(lambda: not world.processes_of(eva))
     standing = (
         "SELECT count(*) FROM execution_heldprocess h JOIN conversations_conversation c ON c.id = h.conversation_id"
@@ -79,9 +75,7 @@ def test_a_bot_that_has_lost_its_memory_says_so_where_the_person_is_and_answers(
     eva = world.person()
     eva.wait_for_reply(eva.send(world.ada, "My cat is called Tom."))
     eventually(lambda: world.turns_of(eva) == [("replied", "")])
-    for process in reversed(world.processes_of(eva)):
-        with contextlib.suppress(psutil.NoSuchProcess):  # the shim ends with its CLI
-            process.kill()
+    world.kill_processes_of(eva)
     session_id = world.product.sql(
         "SELECT s.provider_session_id FROM conversations_session s JOIN conversations_conversation c ON c.id = s.conversation_id"
         " WHERE c.chat_id = %s",

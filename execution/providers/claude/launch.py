@@ -17,13 +17,14 @@ from pathlib import Path
 from django.conf import settings
 
 from execution.ports import Prompt
+from execution.providers.claude import transcripts
+from execution.providers.claude.transcripts import TRANSCRIPTS
 from execution.sandbox import Needs, Servers, arrange, check_enclosable, enclose, own_directories, scratch
 
 OLDEST_VERSION = (2, 1, 248)  # from here on chat text is taken word for word; older ones would run its slash commands
 RETRIES = 4  # about eight seconds; a person waits
 VERSION_SECONDS = 20.0
 MCP_FILE = "mcp.json"
-TRANSCRIPTS = "projects"  # all that a CLI's next process needs of its configuration directory
 API = "https://api.anthropic.com"
 # What the CLI notes at its first start. One that knows of later migrations finds nothing to migrate.
 _STARTED_BEFORE = {
@@ -152,7 +153,7 @@ def configuration_directory(home: Path) -> Path:
 
 def transcript_exists(configuration: Path, session_id: str) -> bool:
     """Return whether the CLI has a transcript of this session: only then can it be resumed, and only without it be begun."""
-    return any((configuration / "projects").glob(f"*/{session_id}.jsonl"))
+    return transcripts.find(configuration, session_id) is not None
 
 
 def _system_prompt_file(prompt: Prompt, scratch: Path) -> Path:

@@ -17,6 +17,7 @@ from django.utils.module_loading import import_string
 
 from execution.ports import Prompt
 from execution.providers.claude import launch
+from execution.providers.claude.transcripts import TRANSCRIPTS
 from execution.sandbox import own_directories
 
 
@@ -52,8 +53,8 @@ def put_back(prompt: Prompt) -> None:
     if copies is None or not prompt.resume:
         return
     configuration = launch.configuration_directory(prompt.home)
-    project = configuration / "projects" / project_key_for_directory(prompt.workspace)
-    own_directories(prompt.home, configuration, configuration / "projects", project)
+    project = configuration / TRANSCRIPTS / project_key_for_directory(prompt.workspace)
+    own_directories(prompt.home, configuration, configuration / TRANSCRIPTS, project)
     sessions = [session for session in (prompt.session_id, prompt.forks) if session]
     found = [(session, path, lines) for session in sessions for path, lines in copies.load(session).items()]
     for session, path, lines in found:

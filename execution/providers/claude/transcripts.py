@@ -11,8 +11,14 @@ from execution.ports import Recovered, Usage
 from execution.providers.claude.counting import Counting
 from execution.sandbox import open_plain
 
+TRANSCRIPTS = "projects"  # all that a CLI's next process needs of its configuration directory
 _BETWEEN_TEXTS = "\n\n"
 _ENDS = ("end_turn", "stop_sequence")
+
+
+def find(configuration: Path, session_id: str) -> Path | None:
+    """Return where a session's transcript lies, whatever workspace it was in; None when this machine has none."""
+    return next((configuration / TRANSCRIPTS).glob(f"*/{session_id}.jsonl"), None)
 
 
 def recover(configuration: Path, session_id: str, uuid: str) -> Recovered | None:
@@ -20,7 +26,7 @@ def recover(configuration: Path, session_id: str, uuid: str) -> Recovered | None
 
     Raises OSError when it is no file that a CLI writes.
     """
-    path = next((configuration / "projects").glob(f"*/{session_id}.jsonl"), None)
+    path = find(configuration, session_id)
     if path is None:
         return None
     entries = _after(_entries(path), uuid)
