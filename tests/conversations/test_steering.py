@@ -446,10 +446,15 @@ def test_a_hand_over_a_stop_another_message_and_the_end_at_once_lose_and_double_
     given: list[str] = []
     troubles: list[Exception] = []
 
+    def handed() -> Offer | None:
+        with transaction.atomic():  # what is handed is heard before anybody can end the turn: `Steering.end` waits for that
+            if (offer := worker.hand(execution=execution, by=WORKER)) is not None:
+                heard[str(offer.uuid)] = True
+                given.append(offer.text)
+            return offer
+
     def hands() -> None:
-        while (offer := worker.hand(execution=execution, by=WORKER)) is not None:
-            heard[str(offer.uuid)] = True
-            given.append(offer.text)
+        while (offer := handed()) is not None:
             with suppress(Fenced):  # the end was faster, and has asked the provider's notes
                 worker.take_offer(execution=execution, offer=offer, by=WORKER)
 
