@@ -447,7 +447,8 @@ def test_a_hand_over_a_stop_another_message_and_the_end_at_once_lose_and_double_
     troubles: list[Exception] = []
 
     def handed() -> Offer | None:
-        with transaction.atomic():  # what is handed is heard before anybody can end the turn: `Steering.end` waits for that
+        """What is handed is heard before anybody can end the turn: `Steering.end` waits for the answer."""
+        with transaction.atomic():
             if (offer := worker.hand(execution=execution, by=WORKER)) is not None:
                 heard[str(offer.uuid)] = True
                 given.append(offer.text)
