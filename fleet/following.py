@@ -21,7 +21,7 @@ from conversations.states import TURN
 from execution import queries as execution_queries
 from execution.models import ExecutionEvent
 from fleet.kernel import loops
-from gateways.hints import listen
+from gateways.hints import listen, wait_for
 from gateways.threads import in_thread
 
 log = structlog.get_logger(__name__)
@@ -120,8 +120,7 @@ class Ears:
 
     async def wait(self, *, at_most: float) -> None:
         """Return at the next hint, or when it is time to look anyway."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), min(self._patience, at_most))
+        await wait_for(self._woken, min(self._patience, at_most))
         self._woken.clear()
         self._patience = min(self._patience * 2, LOOK_EVERY_SECONDS)
 

@@ -33,6 +33,7 @@ async def listen(*topics: str, heard: Callable[[dict[str, Any]], None]) -> None:
     Hints are lost while Redis is away, and nothing tells so: whoever listens must also look by itself now and then.
     """
     while True:
+        _end_if_cancelled()
         try:
             await _listen(topics, heard)
         except Exception as error:
@@ -46,9 +47,20 @@ async def _listen(topics: tuple[str, ...], heard: Callable[[dict[str, Any]], Non
     try:
         for topic in topics:
             await layer.group_add(live.group(topic), channel)
+        _end_if_cancelled()
         while True:
             heard(await layer.receive(channel))
     finally:
         for topic in topics:
             with contextlib.suppress(Exception):
                 await layer.group_discard(live.group(topic), channel)
+
+
+def _end_if_cancelled() -> None:
+    """Obey a cancellation that came while the Redis client was sending: before Python 3.12 its asyncio.wait_for may swallow one.
+
+    Nobody would cancel again, and whoever waits for the listener to end would wait for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -41,8 +41,10 @@ class Browser:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE + 5)
 
     def close(self) -> None:
+        """Leave every socket; what they read in threads has ended too, or it would be in the next test's tables."""
         for socket in self._open:
             socket.leave()
+        self.wait(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
