@@ -38,11 +38,18 @@ class LiveSocket(AsyncJsonWebsocketConsumer):
 
     channel_layer_alias = ""
 
+    async def __call__(self, *connection: Any) -> None:
+        """Serve one socket. However that ends, also by an accident or a server that has no more time, all its work ends too."""
+        self._woken = asyncio.Event()
+        self._work: set[asyncio.Task[None]] = set()
+        try:
+            await super().__call__(*connection)  # type: ignore[no-untyped-call]
+        finally:
+            await self._end_work()
+
     async def connect(self) -> None:
         """Accept first: before that, no close code reaches the browser."""
         await self.accept()  # type: ignore[no-untyped-call]
-        self._woken = asyncio.Event()
-        self._work: set[asyncio.Task[None]] = set()
         try:
             await self._check()
         except Closed as closed:
@@ -50,13 +57,6 @@ class LiveSocket(AsyncJsonWebsocketConsumer):
             return
         self._start(self._keep_checking())
         self._start(self._follow())
-
-    async def disconnect(self, code: int) -> None:
-        """End everything that was started for this socket."""
-        for task in self._work:
-            task.cancel()
-        if self._work:
-            await asyncio.wait(self._work)
 
     async def tell(self, frame: Frame) -> None:
         """Send one frame."""
@@ -108,6 +108,12 @@ class LiveSocket(AsyncJsonWebsocketConsumer):
             await in_thread(self.check)
         except FleetError as error:
             raise Closed(NOT_ALLOWED) from error
+
+    async def _end_work(self) -> None:
+        for task in self._work:
+            task.cancel()
+        if self._work:
+            await asyncio.wait(self._work)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

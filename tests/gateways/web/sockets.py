@@ -13,7 +13,7 @@ from django.test import Client
 
 from fleet.asgi import application
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 T = TypeVar("T")
 
 
@@ -37,13 +37,24 @@ class Browser:
         self._open.append(socket)
         return socket
 
+    def forget(self, socket: Socket) -> None:
+        self._open.remove(socket)
+
+    def working(self) -> set[str]:
+        """What still runs for sockets, by the names of the coroutines."""
+
+        async def names() -> set[str]:
+            return {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
+
+        return self.wait(names()) - {"RedisSingleShardConnection._do_receiving", "Browser.working.<locals>.names"}
+
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE + 5)
 
     def close(self) -> None:
         """Leave every socket; what they read in threads has ended too, or it would be in the next test's tables."""
-        for socket in self._open:
-            socket.leave()
+        while self._open:
+            self._open[-1].leave()
         self.wait(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -85,4 +96,6 @@ class Socket:
         self._browser.wait(self._communicator.send_to(text_data=text))
 
     def leave(self) -> None:
+        """Close this end. Raises what the server's end broke at, if it did."""
+        self._browser.forget(self)
         self._browser.wait(self._communicator.disconnect(timeout=PATIENCE))

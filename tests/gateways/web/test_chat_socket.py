@@ -6,6 +6,7 @@ import datetime as dt
 
 import pytest
 from django.contrib.sessions.models import Session
+from django.db import OperationalError
 from django.test import Client
 
 from conversations import actions as conversation_actions
@@ -230,6 +231,28 @@ class TestStopping:
         socket.send_text(text)
         socket.next(type="sync")
         assert Turn.objects.get(pk=turn.pk).state == TurnState.ADMITTED
+
+
+def test_after_an_accident_nothing_of_it_goes_on(browser, address, turn, monkeypatch):
+    def breaks(**_):
+        raise OperationalError("The database is away.")
+
+    socket = browser.open(address)
+    socket.next(type="sync")
+    assert browser.working()
+    monkeypatch.setattr(conversation_actions, "stop_turn", breaks)
+    socket.send({"type": "stop", "turn": turn.pk})
+    with pytest.raises(OperationalError):
+        socket.leave()
+    assert browser.working() == set()
+
+
+def test_a_socket_that_is_left_leaves_nothing(browser, address, turn):
+    scenes.running(turn)
+    socket = browser.open(address)
+    socket.next(type="sync")
+    socket.leave()
+    assert browser.working() == set()
 
 
 def test_without_redis_it_opens_and_only_takes_longer(browser, address, turn, valkey, monkeypatch):
