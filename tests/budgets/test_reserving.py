@@ -145,11 +145,12 @@ class TestRefusals:
 
     def test_of_several_blocking_budgets_the_one_that_blocks_longest_is_named(self):
         bot_budget("ada", cents=10, name="Today")
-        bot_budget("ada", cents=10, name="This month", period=Period.MONTH)
+        # On the last day of a month, the day and the month end together.
+        bot_budget("ada", cents=10, name="A hundred hours", period=Period.ROLLING, hours=100)
         use(reserve("a"), 10)
         with pytest.raises(BudgetRefused) as refused:
             reserve("b")
-        assert refused.value.budget == "This month"
+        assert refused.value.budget == "A hundred hours"
 
     def test_nothing_is_held_anywhere_when_one_budget_refuses(self):
         fleet, _ = fleet_budget(), bot_budget("ada", cents=0)
