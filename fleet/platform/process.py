@@ -95,11 +95,21 @@ class EmbeddedServer:
         self._process = None
 
     def kill(self) -> None:
-        """End the server as a crash would: SIGKILL, nothing flushed."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        """End the server and all that it started as a crash would: SIGKILL, nothing flushed.
+
+        A child that outlives PostgreSQL by a moment holds the memory that the next server wants.
+        """
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGSTOP)  # it starts nothing more
+        children = self._children()
+        self._process.kill()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(children, timeout=STOP_SECONDS)
+        self._process.wait()
+        self._process = None
 
     def restart(self) -> str:
         """Stop the server and start it again at the same address."""
@@ -118,7 +128,12 @@ class EmbeddedServer:
         if self.pid is None:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self.pid)
-            for process in [parent, *parent.children(recursive=True)]:
+            for process in [psutil.Process(self.pid), *self._children()]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(number)
+
+    def _children(self) -> list[psutil.Process]:
+        """Return every process below the server, none when it is gone."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.pid).children(recursive=True)
+        return []
