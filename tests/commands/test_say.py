@@ -20,8 +20,10 @@ from conversations.models import Conversation, InboundMessage, Turn
 from execution import actions as execution_actions
 from execution.models import Execution
 from execution.states import EventKind, ExecutionState, OutcomeClass
+from fleet.following import follow
 from fleet.kernel import clock
 from fleet.kernel.actors import Actor
+from fleet.management.commands import say
 from governance import actions as governance_actions
 from identities.models import Person
 from tests.architecture.source import ROOT
@@ -220,8 +222,16 @@ class TestATurnThatDoesNotEndWell:
         WorkerFactory(draining_at=clock.now())
         assert "Every worker is drained" in run("say", "ada", "Hello", "--wait", "2").err
 
-    def test_is_stopped_by_ctrl_c(self, run: Run) -> None:
+    @pytest.fixture
+    def listening(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+        """Set when the command follows the turn: a Ctrl-C before that would be the test run's own."""
+        event = threading.Event()
+        monkeypatch.setattr(say, "follow", lambda *turn, **more: event.set() or follow(*turn, **more))
+        return event
+
+    def test_is_stopped_by_ctrl_c(self, run: Run, listening: threading.Event) -> None:
         def work(execution: Execution) -> None:
+            assert listening.wait(60)
             os.kill(os.getpid(), signal.SIGINT)
             wait_for(lambda: Execution.objects.get(pk=execution.pk).stop_requested_at is not None)
             scenes.end(execution, ExecutionState.STOPPED, OutcomeClass.STOPPED, sentence="Stopped.")
@@ -232,8 +242,9 @@ class TestATurnThatDoesNotEndWell:
         assert said.code == 4
         assert "Ctrl-C" in said.err
 
-    def test_is_left_by_a_second_ctrl_c(self, run: Run) -> None:
+    def test_is_left_by_a_second_ctrl_c(self, run: Run, listening: threading.Event) -> None:
         def work(execution: Execution) -> None:
+            assert listening.wait(60)
             os.kill(os.getpid(), signal.SIGINT)
             wait_for(lambda: Execution.objects.get(pk=execution.pk).stop_requested_at is not None)
             os.kill(os.getpid(), signal.SIGINT)
