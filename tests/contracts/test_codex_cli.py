@@ -11,6 +11,7 @@ import itertools
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from execution.shim import processes
 from execution.shim.handle import MARKER
 from execution.states import OutcomeClass
 from tests.emulators.model import ModelEmulator, Usage
+from tests.execution.running import eventually
 
 pytestmark = pytest.mark.realcli
 KEY = "sk-canary-not-a-key"
@@ -204,7 +206,7 @@ def test_a_turn_ends_however_soon_the_next_one_begins(open_run: Open, monkeypatc
 def test_its_transcript_tells_of_each_turn_what_was_heard(open_run: Open, model: ModelEmulator, prompt: Prompt) -> None:
     """In the middle of a turn, too; and nothing of one that it never had."""
     model.call_tool("go", "exec_command", {"cmd": "echo mock"}, then="It said mock.")
-    model.hold("wait", "Once upon a time there was a bot that had all the time in the world.", after_events=9)
+    gate = model.hold("wait", "Once upon a time there was a bot that had all the time in the world.", after_events=9)
     provider, run, heard = CodexProvider(), open_run(), {}
     run.prepare()
     for text in ("Hello", "go"):
@@ -214,12 +216,12 @@ def test_its_transcript_tells_of_each_turn_what_was_heard(open_run: Open, model:
         run = run.again()
     last = UserText(str(uuid.uuid4()), "wait")
     run.release((last,), judge=allow)
-    next(event for event in run.events(timeout=0.5) if event is None)
+    gate.wait_arrived()
     for number, events in heard.items():
         recovered = provider.recover(prompt.home, prompt.session_id, number)
         assert (recovered.text, recovered.is_whole) == (events[-1].text, True)
         assert list(recovered.usages) == [report.usage for report in only(events, UsageReported)] != []
-    recovered = provider.recover(prompt.home, prompt.session_id, last.uuid)
+    recovered = eventually(lambda: provider.recover(prompt.home, prompt.session_id, last.uuid), "the turn's beginning")
     assert (recovered.is_whole, recovered.usages) == (False, ())
     assert provider.recover(prompt.home, prompt.session_id, str(uuid.uuid4())) is None
     assert provider.recover(prompt.home, str(uuid.uuid4()), last.uuid) is None
@@ -257,8 +259,9 @@ def test_the_key_is_nowhere_a_tool_could_read_it(open_run: Open, model: ModelEmu
         if isinstance(event, ToolStarted):
             tree = processes.marked(MARKER, run._shim.marker)
             for pid in tree:
-                assert KEY.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
-                assert KEY.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
+                with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
+                    assert KEY.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+                    assert KEY.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
             assert tree
     assert KEY not in only(events, ToolFinished)[0].summary
     assert {name.lower(): value for name, value in model.requests[-1].headers.items()}[
@@ -351,6 +354,7 @@ def test_a_turn_takes_what_is_said_while_it_runs(open_run: Open, model: ModelEmu
     named = str(uuid.uuid4())
     for event in run.events(timeout=0.5):
         if event is None and not steered:
+            gate.wait_arrived()
             steered.append(run.steer(UserText(named, "second")))
             gate.release()
     assert steered == [Steered.TAKEN]

@@ -10,6 +10,7 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +55,10 @@ class Cast:
     tool = "mock:tool=Bash"
     silence = "mock:hang"
     overload = "mock:fail=overload"
-    pause = "mock:slow=1.5"
+    pause = "mock:slow=4"
+
+    def wait_paused(self) -> None:
+        """Wait until the model is in the pause; the mock's begins at once."""
 
     def go_on(self) -> None:
         """End the pause; the mock's ends by itself."""
@@ -82,9 +86,14 @@ class CliCast(Cast):
         usage = Usage(input=100, output=20, cache_read=30, cache_write_5m=4, cache_write_1h=5)
         model.reply(self.answer, "Sunny, with a light breeze from the north-west.", usage=usage)
         self.run_command(self.tool, "echo mock", then="It said mock.")
-        model.hold(self.silence, "Once upon a time there was a bot that had all the time in the world.", after_events=4)
+        self.silent = model.hold(
+            self.silence, "Once upon a time there was a bot that had all the time in the world.", after_events=4
+        )
         model.fail(self.overload, 529)
         self.paused = model.hold(self.pause, "Of cats.", after_events=3)
+
+    def wait_paused(self) -> None:
+        self.paused.wait_arrived()
 
     def go_on(self) -> None:
         self.paused.release()
@@ -279,6 +288,7 @@ def test_a_provider_that_steers_confirms_what_the_running_turn_takes_and_remembe
     answers = []
     for event in run.events(timeout=0.3):
         if event is None and not answers:
+            cast.wait_paused()
             answers.append(run.steer(more))
             cast.go_on()
     assert answers == [Steered.TAKEN]
@@ -423,6 +433,7 @@ class TestAnotherTurn:
         for event in second.events(timeout=0.3):
             events.append(event)
             if event is None:
+                cast.silent.wait_arrived()
                 second.interrupt()
         assert events[-1].outcome == OutcomeClass.STOPPED
         assert second.again() is None
@@ -523,6 +534,7 @@ class TestAdoption:
         before = []
         for event in self.begin(first, said):
             if event is None:
+                cast.silent.wait_arrived()
                 break
             before.append(event)
         first.leave()
@@ -596,7 +608,8 @@ class TestSurroundings:
         tree = {facts.pid, *(child.pid for child in psutil.Process(facts.pid).children(recursive=True))}
         assert len(tree) >= 2
         for pid in tree:
-            assert b"canary" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
+                assert b"canary" not in Path(f"/proc/{pid}/cmdline").read_bytes()
 
     def test_nothing_of_the_workers_environment_reaches_it(self, open_run: Open, cast: CliCast, monkeypatch) -> None:
         monkeypatch.setenv("FLEET_SECRET_KEY", "canary-of-the-worker")

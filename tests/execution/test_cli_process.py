@@ -107,9 +107,9 @@ def test_one_whose_shim_was_killed_leaves_nothing(process: Script, place: Path) 
 def test_how_it_ended_is_known_before_its_shim_is_gone(process: Script, place: Path) -> None:
     """A shim that keeps a turn for another worker stays until it is told otherwise; an explanation does not wait for that."""
     process.start(Plan("exit 3", place))
-    loops.submit(process._pipes.open_gate(run="7", epoch=1, memo=b"{}"), loop=LOOP).result(20)
-    assert process.stopped_talking.wait(20)
-    assert process._shim.hears_gone(20)
+    loops.submit(process._pipes.open_gate(run="7", epoch=1, memo=b"{}"), loop=LOOP).result(60)
+    assert process.stopped_talking.wait(60)
+    assert process._shim.hears_gone(60)
     assert (process._shim.exit_status, process._shim.alive) == (3, True)
 
 
@@ -122,13 +122,13 @@ def test_a_worker_that_leaves_at_the_gate_lets_the_shim_know_of_the_turn(
     eventually((place_of_doors() / facts.marker).exists, "its shim to have a door")
     leaving = threading.Thread(target=process.leave)
     leaving.start()
-    assert asked.wait(20)
-    loops.submit(process._pipes.open_gate(run="7", epoch=1, memo=b"memo"), loop=LOOP).result(20)
-    leaving.join(20)
+    assert asked.wait(60)
+    loops.submit(process._pipes.open_gate(run="7", epoch=1, memo=b"memo"), loop=LOOP).result(60)
+    leaving.join(60)
     inherited = taking.take(facts, run="7", epoch=2)
     assert inherited.memo == b"memo"
     inherited.shim.stop(grace=0)
-    assert inherited.shim.wait_gone(20)
+    assert inherited.shim.wait_gone(60)
 
 
 def test_a_launch_that_fails_leaves_nothing() -> None:

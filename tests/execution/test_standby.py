@@ -113,7 +113,7 @@ def prompt_of(bot: Identity, **changes: object) -> Prompt:
 
 def started(provider: SlowProvider, number: int = 1) -> SlowRun:
     eventually(lambda: len(provider.runs) >= number, f"run {number} to be opened")
-    assert provider.runs[number - 1].started.wait(10)
+    assert provider.runs[number - 1].started.wait(30)
     return provider.runs[number - 1]
 
 
@@ -134,7 +134,7 @@ def test_one_that_does_not_fit_exactly_is_ended_and_not_handed_over(pool, provid
     stand_by(pool, expected(bot))
     run = started(provider)
     assert pool.take(prompt_of(bot, **changes), conversation_id=7) is None
-    assert run.dead.wait(10)
+    assert run.dead.wait(30)
 
 
 def test_another_session_leaves_it_where_it_is(pool, provider, bot) -> None:
@@ -145,10 +145,11 @@ def test_another_session_leaves_it_where_it_is(pool, provider, bot) -> None:
 
 
 def test_a_session_has_one_process_and_a_worker_at_most_so_many(pool, provider, bot) -> None:
-    for session in ("s-1", "s-1", "s-2", "s-3"):
+    for number, session in enumerate(("s-1", "s-2"), start=1):
         stand_by(pool, expected(bot, session_id=session))
-        started(provider)
-        time.sleep(0.1)
+        started(provider, number)
+        pool.expect(expected(bot, session_id="s-1"))  # has one
+    pool.expect(expected(bot, session_id="s-3"))  # one too many
     assert [run._prompt.session_id for run in provider.runs] == ["s-1", "s-2"]
 
 
@@ -159,7 +160,7 @@ def test_what_nobody_asks_for_is_ended(pool, provider, bot, monkeypatch) -> None
     assert not run.dead.is_set()
     monkeypatch.setattr(standby, "UNASKED_SECONDS", 0.0)
     pool.look_around()
-    assert run.dead.wait(10)
+    assert run.dead.wait(30)
     assert pool.take(prompt_of(bot), conversation_id=7) is None
 
 
@@ -172,7 +173,7 @@ def test_a_kill_order_ends_what_it_reaches(pool, provider, bot) -> None:
     pool.look_around()
     (hit,) = [run for run in provider.runs if run._prompt.session_id == "s-1"]
     (spared,) = [run for run in provider.runs if run._prompt.session_id == "s-2"]
-    assert hit.dead.wait(10)
+    assert hit.dead.wait(30)
     assert not spared.dead.is_set()
 
 
@@ -190,7 +191,7 @@ def test_the_end_of_the_worker_ends_what_stands_by(pool, provider, bot) -> None:
     stand_by(pool, expected(bot))
     run = started(provider)
     pool.close()
-    assert run.dead.wait(10)
+    assert run.dead.wait(30)
 
 
 def test_the_worker_says_goodbye_when_what_stood_by_is_gone(pool, provider, bot, monkeypatch) -> None:
@@ -229,7 +230,7 @@ class TestAfterAnAnswer:
     def test_the_one_that_was_idle_longest_makes_room(self, pool, bot, settings) -> None:
         settings.FLEET_WARM_PROCESSES = 2
         runs = [self.kept(pool, bot, session=f"s-{number}", conversation=number) for number in range(3)]
-        assert runs[0].dead.wait(10)
+        assert runs[0].dead.wait(30)
         assert [run.dead.is_set() for run in runs[1:]] == [False, False]
 
     def test_what_is_expected_does_not_count_among_them(self, pool, provider, bot, settings) -> None:
@@ -251,7 +252,7 @@ class TestAfterAnAnswer:
         assert not run.dead.is_set()
         settings.FLEET_WARM_SECONDS = 0.0
         pool.look_around()
-        assert run.dead.wait(10)
+        assert run.dead.wait(30)
 
     def test_one_that_has_ended_by_itself_is_not_handed_over(self, pool, bot) -> None:
         self.kept(pool, bot)._stopping.set()
@@ -260,20 +261,20 @@ class TestAfterAnAnswer:
     def test_a_new_session_of_the_conversation_ends_it(self, pool, bot) -> None:
         run, elsewhere = self.kept(pool, bot), self.kept(pool, bot, session="s-5", conversation=8)
         assert pool.take(prompt_of(bot, session_id="s-2", session_turns=0), conversation_id=7) is None
-        assert run.dead.wait(10)
+        assert run.dead.wait(30)
         assert not elsewhere.dead.is_set()
 
     def test_one_that_has_grown_too_large_leaves(self, pool, bot, settings, monkeypatch) -> None:
         run = self.kept(pool, bot)
         monkeypatch.setattr(standby.processes, "megabytes", lambda _facts: 700.0)
         pool.weigh()
-        assert run.dead.wait(10)
+        assert run.dead.wait(30)
 
     def test_a_kill_order_that_only_drains_ends_it_too(self, pool, bot) -> None:
         run = self.kept(pool, bot)
         order = governance_actions.stop(scope=KillScope.FLEET, scope_id="", mode=KillMode.DRAIN, reason="drill", by=BY)
         pool.look_around()
-        assert run.dead.wait(10)
+        assert run.dead.wait(30)
         line = eventually(
             lambda: StopLine.objects.filter(order=order, kind="process").first(), "its line in the receipt"
         )
@@ -317,7 +318,7 @@ class TestATurn:
         execution = self.queued(bot)
         working = self.claimed_in_background(worker, execution)
         run.may_be_ready.set()
-        working.join(20)
+        working.join(60)
         execution.refresh_from_db()
         assert (execution.state, len(provider.runs)) == (ExecutionState.SUCCEEDED, 1)
 
@@ -340,7 +341,7 @@ class TestATurn:
         actions.request_stop(execution_id=execution.pk, reason="enough", by=BY)
         eventually(lambda: worker._held(), "it to be held")
         worker._look_around()
-        working.join(20)
+        working.join(60)
         execution.refresh_from_db()
         assert (execution.state, run.dead.is_set()) == (ExecutionState.STOPPED, True)
 
@@ -353,10 +354,10 @@ class TestATurn:
         working.start()
         fresh = started(provider, 2)
         fresh.may_be_ready.set()
-        working.join(20)
+        working.join(60)
         execution.refresh_from_db()
         assert execution.state == ExecutionState.SUCCEEDED
-        assert stale.dead.wait(10)
+        assert stale.dead.wait(30)
         assert "You are new." in fresh._prompt.system_prompt
 
     def test_after_an_answer_the_next_turn_runs_in_the_same_process(self, worker, provider, bot, monkeypatch) -> None:

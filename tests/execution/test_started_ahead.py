@@ -56,7 +56,7 @@ def answer(worker: Supervisor, execution: Execution) -> Execution:
     thread = threading.Thread(target=worker._in_thread, args=(execution.pk, execution.epoch))
     worker._taken += 1
     thread.start()
-    thread.join(20)
+    thread.join(60)
     execution.refresh_from_db()
     assert execution.state == ExecutionState.SUCCEEDED, execution.sentence
     return execution
@@ -190,7 +190,7 @@ class TestSwitchedOff:
         assert HeldProcess.objects.get().turns == 1
         Identity.objects.filter(pk=bot.pk).update(**change)
         worker._standby.weigh()
-        assert provider.runs[0].dead.wait(10)
+        assert provider.runs[0].dead.wait(30)
         eventually(lambda: not HeldProcess.objects.exists(), "the note to be struck")
 
 

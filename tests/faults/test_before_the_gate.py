@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from tests.execution.running import CeleryWorker, Run, ended, eventually, run, t
 from tests.factories import execution as made
 
 __all__ = ["run", "table"]
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 VICTIMS = {"shim": "its shim was ended by SIGKILL", "cli": "its CLI was ended by SIGKILL"}
 Strike = Callable[[ProcessFacts], None]
@@ -203,13 +204,16 @@ class TestAWorker:
 
 def _cli_below(shim: psutil.Process) -> psutil.Process | None:
     """Return the CLI itself, which stands below the walls that were put around it."""
-    below = shim.children(recursive=True)
-    return next((process for process in below if process.name() not in ("bwrap", "python", "python3")), None)
+    with contextlib.suppress(psutil.NoSuchProcess):  # one has ended since they were listed
+        below = shim.children(recursive=True)
+        return next((process for process in below if process.name() not in ("bwrap", "python", "python3")), None)
+    return None
 
 
 def _of(worker: CeleryWorker, victim: str) -> int | None:
     """Return the number of the worker's shim that has a CLI, or of that CLI."""
     for shim in psutil.Process(worker.process.pid).children():
-        if below := shim.children(recursive=True):
-            return shim.pid if victim == "shim" else below[-1].pid
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since they were listed
+            if below := shim.children(recursive=True):
+                return shim.pid if victim == "shim" else below[-1].pid
     return None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ import pytest
 
 from budgets.models import Reservation, TokenLedger
 from execution import queries
+from execution.engine.transcript import Transcript
 from execution.models import Breaker, Execution
 from execution.outcomes import policy_of
+from execution.ports import ProviderEvent, TextDelta
 from execution.providers import registry
 from execution.states import Cause, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock
@@ -27,7 +28,7 @@ from tests.execution.running import Run, run, table
 from tests.factories import execution as made
 
 __all__ = ["run", "table"]
-pytestmark = [pytest.mark.realcli, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.realcli, pytest.mark.timeout(600)]
 
 Ask = Callable[..., Execution]
 BOTH = pytest.mark.parametrize("provider", ["claude", "codex"])
@@ -208,12 +209,18 @@ def test_an_answer_that_is_always_cut_before_its_first_word(ask: Ask, model: Mod
 
 @BOTH
 def test_an_answer_of_which_words_were_shown_is_never_given_to_another(
-    ask: Ask, model: ModelEmulator, provider: str
+    ask: Ask, model: ModelEmulator, provider: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "Once upon a time there was a bot, and it had time, and it told of it at length. " * 4
-    gate = Gate()
+    gate, take = Gate(), Transcript.take
     model.cut("hello", text, after_events=12, gate=gate).details["after_events"] = 11
-    threading.Timer(2, gate.release).start()  # by then the words before the cut have arrived
+
+    def heard(transcript: Transcript, event: ProviderEvent) -> None:
+        take(transcript, event)
+        if isinstance(event, TextDelta):  # the words before the cut have arrived
+            gate.release()
+
+    monkeypatch.setattr(Transcript, "take", heard)
     row = ask(provider)
     assert row.state == ExecutionState.FAILED
     assert queries.had_effect(row)

@@ -20,7 +20,7 @@ from tests.emulators.model import ModelEmulator
 from tests.execution.running import CeleryWorker, eventually, running, until
 from tests.factories import execution as made
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.django_db(transaction=True)]
 
 Say = Callable[[str], Turn]
 STORY = "Once upon a time there was a bot that had all the time in the world, and a worker that had none of it."
@@ -91,7 +91,7 @@ def ends(turn: Turn) -> Turn:
         row = Turn.objects.select_related("execution").get(pk=turn.pk)
         return row if row.ended_at else None
 
-    return eventually(over, f"turn {turn.pk} to end", seconds=120)
+    return eventually(over, f"turn {turn.pk} to end", seconds=180)
 
 
 def under_way(turn: Turn) -> Execution:
@@ -100,7 +100,7 @@ def under_way(turn: Turn) -> Execution:
 
 class TestMock:
     def test_a_message_reaches_the_running_turn_and_is_answered_with_it(self, mock_worker: CeleryWorker, say: Say):
-        first = say("Tell me of cats. mock:slow=3")
+        first = say("Tell me of cats. mock:slow=8")
         under_way(first)
         second = say("And of dogs.")
         eventually(lambda: state_of(second) == "joined", "the turn that waited to be joined")
@@ -111,7 +111,7 @@ class TestMock:
         assert Message.objects.filter(author="bot").count() == 1
 
     def test_without_a_hint_the_clock_finds_it(self, mock_worker: CeleryWorker, say: Say, monkeypatch):
-        first = say("Tell me of cats. mock:slow=4")
+        first = say("Tell me of cats. mock:slow=8")
         under_way(first)
         monkeypatch.setattr(live, "send", lambda topic, payload: None)
         second = say("And of dogs.")
@@ -119,7 +119,7 @@ class TestMock:
         assert "dogs" in ends(first).execution.answer
 
     def test_what_it_refuses_follows_up(self, mock_worker: CeleryWorker, say: Say):
-        first = say("Tell me of cats. mock:slow=2 mock:steer=refuse")
+        first = say("Tell me of cats. mock:slow=5 mock:steer=refuse")
         under_way(first)
         second, third = say("And of dogs."), say("And of birds.")
         assert "dogs" not in ends(first).execution.answer
@@ -130,7 +130,7 @@ class TestMock:
     def test_where_it_gives_no_answer_its_notes_decide_at_the_end(
         self, mock_worker: CeleryWorker, say: Say, wish: str, where: str
     ):
-        first = say(f"Tell me of cats. mock:slow=3 mock:steer={wish}")
+        first = say(f"Tell me of cats. mock:slow=8 mock:steer={wish}")
         under_way(first)
         second, third = say("And of dogs."), say("And of birds.")
         answers = [ends(turn).execution for turn in (first, second, third)]

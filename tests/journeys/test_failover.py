@@ -51,7 +51,7 @@ def test_codex_answers_while_claude_cannot_and_the_person_hears_it_once(both: Wo
 def test_a_message_that_nobody_can_answer_waits_and_is_answered_once_at_the_moment_that_was_told(both: World) -> None:
     eva = both.person()
     claude_refuses(both)
-    until = int(time.time()) + 15
+    until = int(time.time()) + 25
     windows = {"x-codex-primary-used-percent": "100", "x-codex-primary-window-minutes": "300"}
     windows["x-codex-primary-reset-at"] = str(until)
     kind = "usage_limit_reached"

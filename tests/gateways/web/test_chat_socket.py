@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
+import redis
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import OperationalError
 from django.test import Client
@@ -274,8 +276,13 @@ def test_with_redis_nobody_waits_for_the_next_look(browser, address, turn, monke
     execution = scenes.running(turn)
     socket = browser.open(address)
     socket.next(type="sync")
+    until(lambda: heard_by_somebody(f"execution:{execution.pk}"))
     write(execution, (EventKind.TEXT, {"text": "By a hint."}))
     assert socket.next(type="event")["text"] == "By a hint."
+
+
+def heard_by_somebody(topic):
+    return redis.Redis.from_url(settings.REDIS_URL).pubsub_channels(f"*{live.group(topic)}")
 
 
 def test_a_stopped_queue_is_told(browser, address, turn, eva):
