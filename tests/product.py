@@ -21,7 +21,7 @@ import psycopg
 from fleet.platform.confinement import tethered
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 90.0
+PATIENCE = 240.0
 
 
 def free_port() -> int:
@@ -101,7 +101,7 @@ class Product:
     def get(self, path: str, **headers: str) -> dict[str, Any]:
         """Return the JSON of a page."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             body: dict[str, Any] = json.load(answer)
             return body
 

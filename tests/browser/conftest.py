@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser.house import House, open_house
 
@@ -15,6 +15,7 @@ NO_CHROMIUM = (
     "There is no Chromium. As root: apt-get install chromium. Else: .venv/bin/python -m playwright install chromium."
 )
 Visit = Callable[..., Page]
+expect.set_options(timeout=30_000)  # what is expected takes long on a machine that does other things as well
 
 
 @pytest.fixture(scope="package")

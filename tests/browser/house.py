@@ -17,7 +17,7 @@ from pathlib import Path
 from fleet.platform.embedded import free_port, throw_away_servers
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_WITHIN_SECONDS = 60.0
+READY_WITHIN_SECONDS = 120.0
 
 
 @dataclass

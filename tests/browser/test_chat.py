@@ -27,7 +27,7 @@ def test_a_person_asks_and_the_bot_answers(visit: Visit) -> None:
 
 def test_words_appear_while_they_are_written_and_survive_a_reload(visit: Visit) -> None:
     page = visit("/chat/new/?bot=ada")
-    begin(page, "mock:tool=Read mock:words=250")
+    begin(page, "mock:tool=Read mock:words=500")
     stream = page.locator(".said__stream")
     expect(stream).to_contain_text("word5", timeout=30_000)
     expect(page.locator("[data-turn] .tool")).to_contain_text("Read")
@@ -36,14 +36,14 @@ def test_words_appear_while_they_are_written_and_survive_a_reload(visit: Visit) 
     expect(stream).to_contain_text("word5")
     expect_answers(page, 1)
     text = answers(page).inner_text()
-    assert [f"word{number}" in text for number in (1, 100, 250)] == [True] * 3
+    assert [f"word{number}" in text for number in (1, 100, 500)] == [True] * 3
     assert text.count("word100") == 1
     expect(answers(page).locator(".tool")).to_contain_text("Read")
 
 
 def test_a_refused_tool_call_reads_denied_while_the_turn_is_live_and_after_it(visit: Visit) -> None:
     page = visit("/chat/new/?bot=ada")
-    begin(page, "mock:tool=Bash mock:slow=4 mock:words=100")
+    begin(page, "mock:tool=Bash mock:slow=5 mock:words=250")
     expect(page.locator("[data-turn]")).to_be_visible()
     before = page.locator("[data-turn] .tool")
     expect(before.locator(".badge")).to_have_text("Denied", timeout=20_000)
@@ -68,7 +68,7 @@ def test_a_lost_socket_loses_nothing(visit: Visit, complaints: list[str]) -> Non
             sockets.append(socket)
 
     page.route_web_socket(re.compile("/ws/"), through)
-    begin(page, "mock:words=400")
+    begin(page, "mock:words=600")
     expect(page.locator(".said__stream")).to_contain_text("word5", timeout=30_000)
 
     cut = True
@@ -83,7 +83,7 @@ def test_a_lost_socket_loses_nothing(visit: Visit, complaints: list[str]) -> Non
     expect_live(page)
     text = answers(page).inner_text()
     assert text.count("word200 ") == 1
-    assert text.rstrip().count("word400") == 1
+    assert text.rstrip().count("word600") == 1
     complaints.clear()
 
 
@@ -210,7 +210,7 @@ def test_by_keyboard_a_conversation_is_made_to_steer_and_the_running_turn_takes_
     page.get_by_role("button", name=re.compile("^Steer")).press("Enter")
     expect(page.locator("#busy-mode")).to_have_text("While busy: Steer")
     expect_live(page)
-    say(page, "Tell me of cats. mock:slow=6")
+    say(page, "Tell me of cats. mock:slow=10")
     expect(page.locator("[data-turn]")).to_be_visible()
     expect(page.get_by_text("Thinking")).to_be_visible(timeout=20_000)
     say(page, "And of dogs.")

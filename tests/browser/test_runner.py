@@ -18,7 +18,7 @@ def test_what_waits_and_runs_comes_and_goes_without_a_reload(visit: Visit, house
     page = visit("/runner/")
     expect(page.get_by_role("heading", name="Runner", exact=True)).to_be_visible()
     expect_live(page)
-    saying = threading.Thread(target=house.manage, args=("say", "ada", "mock:slow=5 How are you?"))
+    saying = threading.Thread(target=house.manage, args=("say", "ada", "mock:slow=10 How are you?"))
     saying.start()
     expect(page.locator("tbody").get_by_text("Running", exact=True)).to_be_visible(timeout=20_000)
     saying.join()

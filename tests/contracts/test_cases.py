@@ -14,7 +14,7 @@ from execution.conformance.running import Course
 from execution.providers import registry
 from tests.emulators import agents
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 # How the mock, which no model answers for, is told to behave so.
 MOCKS = Words(

@@ -13,11 +13,11 @@ class Gate:
         self.arrivals = 0
         self.left = 0
 
-    def wait_arrived(self, count: int = 1, timeout: float = 60) -> None:
+    def wait_arrived(self, count: int = 1, timeout: float = 120) -> None:
         """Wait until `count` requests have come this far."""
         self._wait(lambda: self.arrivals >= count, timeout, f"{count} requests at the gate")
 
-    def wait_left(self, count: int = 1, timeout: float = 60) -> None:
+    def wait_left(self, count: int = 1, timeout: float = 120) -> None:
         """Wait until `count` requests went on or were given up by their sender."""
         self._wait(lambda: self.left >= count, timeout, f"{count} requests to leave the gate")
 

@@ -74,7 +74,7 @@ class ModelEmulator:
     def requests(self) -> list[ModelRequest]:
         return [request for request in list(self.all_requests) if request.is_message]
 
-    def wait_for_requests(self, count: int, timeout: float = 60) -> list[ModelRequest]:
+    def wait_for_requests(self, count: int, timeout: float = 120) -> list[ModelRequest]:
         """Wait until at least `count` model calls came in."""
         deadline = time.monotonic() + timeout
         while len(self.requests) < count:

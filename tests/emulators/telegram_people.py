@@ -10,7 +10,7 @@ from tests.emulators.telegram_world import Moment
 if TYPE_CHECKING:
     from tests.emulators.telegram import Telegram
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def run(table: None) -> Iterator[Run]:
     assert supervisor._standby.wait_ended(20)
 
 
-def until(fits: Callable[[Execution], bool], execution: Execution, seconds: float = 60) -> Execution:
+def until(fits: Callable[[Execution], bool], execution: Execution, seconds: float = 120) -> Execution:
     """Wait until the execution's row fits, and return it."""
     deadline = time.monotonic() + seconds
     while not fits(row := Execution.objects.get(pk=execution.pk)):
@@ -62,7 +62,7 @@ def until(fits: Callable[[Execution], bool], execution: Execution, seconds: floa
     return row
 
 
-def eventually(fits: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def eventually(fits: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     """Wait until something is so, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := fits()):

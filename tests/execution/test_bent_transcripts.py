@@ -13,7 +13,7 @@ from execution.providers.claude import transcripts as of_claude
 from execution.providers.codex import transcripts as of_codex
 from execution.providers.codex.threads import THREADS, Threads
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 SAID = json.dumps({"type": "user", "uuid": "u"}) + "\n"
 
 

@@ -23,7 +23,7 @@ from tests.emulators.model import ModelEmulator
 from tests.execution.running import CeleryWorker, database_url, ended, until
 from tests.factories import execution as made
 
-pytestmark = [pytest.mark.realcli, pytest.mark.timeout(180), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.realcli, pytest.mark.timeout(600), pytest.mark.django_db(transaction=True)]
 SERVER = Path(__file__).with_name("mcp_server.py")
 BY = Actor.system("test")
 # Everything a bot that was talked into it would look at. `canary` is in the name of no file, only in secrets.

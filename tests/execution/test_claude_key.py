@@ -19,7 +19,7 @@ from tests.emulators.model import ModelEmulator
 from tests.execution.running import Run
 from tests.factories import execution as made
 
-pytestmark = [pytest.mark.realcli, pytest.mark.timeout(120), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.realcli, pytest.mark.timeout(480), pytest.mark.django_db(transaction=True)]
 
 # What a bot that was talked into it would try. The pipe's number stands in the CLI's environment; reading it again gives nothing.
 LOOK = r"""

@@ -19,7 +19,7 @@ from tests.emulators.model import ModelEmulator
 from tests.execution.running import Run
 from tests.factories import execution as made
 
-pytestmark = [pytest.mark.realcli, pytest.mark.timeout(120), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.realcli, pytest.mark.timeout(480), pytest.mark.django_db(transaction=True)]
 LEAK = "the-diary-of-boris"
 READ = """cat other-home/diary other-file shadow passwd-link .fleet-key /proc/1/environ; ls -la other-home/ root/
 cat $HOME/../boris/diary ../boris/diary; ls $HOME/.. .."""

@@ -35,7 +35,7 @@ from tests.execution import mcp_server
 from tests.execution.running import Run
 from tests.factories import execution as made
 
-pytestmark = [pytest.mark.realcli, pytest.mark.timeout(120), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.realcli, pytest.mark.timeout(480), pytest.mark.django_db(transaction=True)]
 Queued = Callable[..., Execution]
 BY = Actor.system("test")
 SERVER = Path(__file__).with_name("mcp_server.py")

@@ -18,7 +18,7 @@ from tests.factories import execution as made
 
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 pytestmark = [
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(600),
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(LIBRARY is None, reason="needs Debian's libfaketime"),
 ]

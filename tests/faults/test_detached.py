@@ -34,7 +34,7 @@ from tests.execution.running import CeleryWorker, database_url, ended, eventuall
 from tests.factories import execution as made
 from tests.factories.execution import BY
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.django_db(transaction=True), pytest.mark.realcli]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.django_db(transaction=True), pytest.mark.realcli]
 
 STORY = "Once upon a time there was a bot that had all the time in the world, and a worker that had none of it."
 SPENT = Usage().output  # by every answer of the emulated model

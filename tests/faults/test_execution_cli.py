@@ -18,7 +18,7 @@ from tests.execution.running import Run, run, table
 from tests.factories import execution as made
 
 __all__ = ["run", "table"]
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 Turn = Callable[..., Execution]
 

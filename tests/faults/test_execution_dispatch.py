@@ -24,7 +24,7 @@ from tests.execution.running import CeleryWorker, ended, eventually, running, un
 from tests.factories import execution as made
 from tests.factories.execution import BY
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.django_db(transaction=True), pytest.mark.realcli]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.django_db(transaction=True), pytest.mark.realcli]
 
 
 class Session:

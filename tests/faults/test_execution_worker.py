@@ -27,7 +27,7 @@ from tests.execution.running import CeleryWorker, ended, eventually, running, un
 from tests.factories import execution as made
 from tests.factories.execution import BY
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.django_db(transaction=True)]
 
 # A grandchild no signal to a group reaches: it ignores SIGTERM and has a session of its own.
 STUBBORN = "(trap '' TERM; setsid sh -c \"trap '' TERM; echo born > born; while :; do sleep 1; done\" &) ; sleep 600"

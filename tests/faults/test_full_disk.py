@@ -15,7 +15,7 @@ from tests.emulators.model import ModelEmulator
 from tests.execution.running import CeleryWorker, ended, until
 from tests.factories import execution as made
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.django_db(transaction=True), pytest.mark.realcli]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.django_db(transaction=True), pytest.mark.realcli]
 MEGABYTES = 6
 
 Start = Callable[..., CeleryWorker]

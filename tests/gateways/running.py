@@ -20,7 +20,7 @@ from django.db import connection
 from gateways.service import Service
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
+PATIENCE = 120.0
 T = TypeVar("T")
 
 

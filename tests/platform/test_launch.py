@@ -23,7 +23,7 @@ import pytest
 from fleet.platform.embedded import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 60.0
+PATIENCE = 120.0
 DAPHNE = """
 import http.server, sys
 port = int(sys.argv[sys.argv.index("-p") + 1])

@@ -38,7 +38,7 @@ from tests.factories.execution import BY
 
 APPS = ("execution", "conversations", "identities", "governance", "budgets")
 Rows = dict[str, list[dict[str, Any]]]
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 
 def all_migrations() -> Iterator[tuple[str, str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.product import Product
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
 
 def test_the_whole_product_comes_up_goes_down_and_goes_on() -> None:
