@@ -126,8 +126,11 @@ def _explain(turn: Turn, reason: str) -> None:
 
 
 def summary_of(conversation: Conversation, *, before_turn: int) -> str:
-    """Return the last things said before this turn, oldest first, bounded in number and length."""
-    rows = conversation.messages.exclude(author=Author.SYSTEM).exclude(turn_id=before_turn).order_by("-pk")
+    """Return the last things said before this turn, oldest first, bounded in number and length.
+
+    What came after it and still waits is none of them: it will be asked by itself. Nor are commands, which no bot was told.
+    """
+    rows = conversation.messages.exclude(author=Author.SYSTEM).filter(turn_id__lt=before_turn).order_by("-pk")
     said: list[str] = []
     room = SEED_CHARACTERS
     for row in rows[:SEED_MESSAGES]:

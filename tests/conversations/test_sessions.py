@@ -40,6 +40,21 @@ def test_the_new_session_begins_with_a_bounded_summary_of_the_old_one(eva):
     assert len(seed["text"]) < 5000
 
 
+def test_the_summary_tells_nothing_of_what_still_waits(eva):
+    """It would be asked twice."""
+    answer(turn_of(say("My cat is called Tom")))
+    second = running(turn_of(say("Two")))
+    Conversation.objects.update(busy_mode="followup")
+    third, _ = turn_of(say("Three")), say("Four")
+    Session.objects.update(failures=2)
+    end(second, ExecutionState.FAILED, OutcomeClass.ERROR, sentence="No.")
+    actions.advance(third.conversation_id)
+    third.refresh_from_db()
+    seed, question = third.execution.prompt
+    assert "My cat is called Tom" in seed["text"] and "Two" in seed["text"] and question["text"] == "Three"
+    assert "Three" not in seed["text"] and "Four" not in seed["text"]
+
+
 def test_just_under_four_hours_goes_on(eva):
     first = answer(turn_of(say("Hello")))
     with time_machine.travel(timezone.now() + dt.timedelta(hours=3, minutes=59)):

@@ -348,7 +348,9 @@ class Stage:
         turn = Turn.objects.filter(state="admitted").first() or self._advanced()
         if self.execution is None and turn is not None:
             self.execution = scenes.running(turn)
-            self.given += [text["text"] for text in Execution.objects.get(pk=self.execution.pk).prompt]
+            row = Execution.objects.get(pk=self.execution.pk)
+            # Without the summary that begins a new session, as after three failures.
+            self.given += [text["text"] for text in row.prompt if text["uuid"] != row.session_id]
 
     def _advanced(self) -> Turn | None:
         place = Conversation.objects.first()

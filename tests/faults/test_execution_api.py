@@ -125,7 +125,7 @@ def test_a_cli_that_waits_as_long_as_it_was_told_ends_as_what_it_waits_for(
     ask: Ask, model: ModelEmulator, settings: Any
 ) -> None:
     """Codex obeys Retry-After in silence: the limit of silence ends it, and its login is known to be at its limit."""
-    settings.FLEET_STALL_SECONDS = 4
+    settings.FLEET_STALL_SECONDS = 8
     model.fail("hello", 429, retry_after=3600)
     row = ask("codex")
     check(row, OutcomeClass.LIMIT, Cause.RATE_LIMIT)
@@ -230,12 +230,12 @@ def test_an_answer_of_which_words_were_shown_is_never_given_to_another(
 def test_silence_ends_at_the_limit_and_is_not_repeated(
     ask: Ask, model: ModelEmulator, provider: str, settings: Any
 ) -> None:
-    settings.FLEET_STALL_SECONDS = 4
+    settings.FLEET_STALL_SECONDS = 8
     model.silence("hello", 30)
     row = ask(provider)
     check(row, OutcomeClass.TIMEOUT, Cause.SILENCE)
     check_followed(row)
-    assert "4 seconds" in row.sentence and len(model.requests) == 1
+    assert "8 seconds" in row.sentence and len(model.requests) == 1
 
 
 def check_unknown(row: Execution) -> None:
@@ -248,7 +248,7 @@ def test_words_of_a_message_that_was_never_counted_have_an_unknown_cost(
     ask: Ask, model: ModelEmulator, settings: Any
 ) -> None:
     """Codex counts a message when it is whole; Claude tells with its beginning what was read for it."""
-    settings.FLEET_STALL_SECONDS = 4
+    settings.FLEET_STALL_SECONDS = 8
     model.hold("hello", "Once upon a time there was a bot, and it had time. " * 4, after_events=9)
     row = ask("codex")
     assert (row.outcome, row.cause) == (OutcomeClass.TIMEOUT, Cause.SILENCE) and row.answer
