@@ -15,7 +15,7 @@ NO_CHROMIUM = (
     "There is no Chromium. As root: apt-get install chromium. Else: .venv/bin/python -m playwright install chromium."
 )
 Visit = Callable[..., Page]
-expect.set_options(timeout=30_000)  # what is expected takes long on a machine that does other things as well
+expect.set_options(timeout=60_000)  # what is expected takes long on a machine that does other things as well
 
 
 @pytest.fixture(scope="package")

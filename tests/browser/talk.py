@@ -28,9 +28,9 @@ def answers(page: Page) -> Locator:
 def expect_answers(page: Page, number: int) -> None:
     """Wait until the bot has finished so many replies, and nothing is under way any more."""
     expect(answers(page)).to_have_count(number, timeout=60_000)
-    expect(page.locator("[data-turn]")).to_have_count(0, timeout=20_000)
+    expect(page.locator("[data-turn]")).to_have_count(0, timeout=60_000)
 
 
 def expect_live(page: Page) -> None:
     """Wait until the page is connected."""
-    expect(page.locator("#freshness")).to_have_text("Live", timeout=20_000)
+    expect(page.locator("#freshness")).to_have_text("Live", timeout=60_000)

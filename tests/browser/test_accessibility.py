@@ -78,7 +78,7 @@ def test_axe_finds_nothing_where_people_sign_in(house: House, browser, theme: st
 def test_axe_finds_nothing_while_a_bot_answers(visit: Visit) -> None:
     page = visit("/chat/new/?bot=ada", bypass_csp=True)
     begin(page, "mock:tool=Read mock:words=300")
-    expect(page.locator(".said__stream")).to_contain_text("word5", timeout=30_000)
+    expect(page.locator(".said__stream")).to_contain_text("word5", timeout=60_000)
     assert violations(page) == []
     expect_answers(page, 1)
 

@@ -76,7 +76,7 @@ def test_after_the_press_the_page_looks_again_by_itself(visit: Visit, talk: str,
     expect(delivery).to_contain_text("Not delivered yet")
     code = f"from conversations.models import Delivery; Delivery.objects.filter(pk={number}).update(state='sent')"
     house.manage("shell", "-c", code)
-    expect(delivery).to_have_text("Delivered", timeout=15_000)
+    expect(delivery).to_have_text("Delivered", timeout=60_000)
 
 
 def test_without_scripts_the_press_leads_back(visit: Visit, talk: str) -> None:

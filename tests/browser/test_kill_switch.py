@@ -32,19 +32,19 @@ def resume_the_fleet(page: Page) -> None:
 def test_a_stop_is_verified_on_its_receipt_and_a_resume_brings_the_bots_back(visit: Visit) -> None:
     chat = visit("/chat/new/?bot=ada")
     begin(chat, "mock:hang")
-    expect(chat.locator("[data-turn]")).to_contain_text("Running", timeout=20_000)
+    expect(chat.locator("[data-turn]")).to_contain_text("Running", timeout=60_000)
 
     page = visit("/kill-switch/")
     expect(page.locator("#kill-now")).to_contain_text(re.compile(r"Running now\s*[1-9]"))
     stop_the_fleet(page, "Wrong prices in the shop feed")
 
     receipt = page.locator("#receipt")
-    expect(receipt).to_contain_text("Stopped, verified", timeout=30_000)
+    expect(receipt).to_contain_text("Stopped, verified", timeout=60_000)
     expect(receipt).to_contain_text("Ada")
     expect(receipt.get_by_text("has not stopped")).to_have_count(0)
     expect(page.locator("#kill-badge")).to_contain_text("Stopped")
-    expect(chat.locator("#kill-badge")).to_contain_text("Stopped", timeout=20_000)
-    expect(chat.locator(".said--system")).to_contain_text("Wrong prices in the shop feed", timeout=20_000)
+    expect(chat.locator("#kill-badge")).to_contain_text("Stopped", timeout=60_000)
+    expect(chat.locator(".said--system")).to_contain_text("Wrong prices in the shop feed", timeout=60_000)
     say(chat, "Anybody there?")
     refused = chat.locator(".said--system").last
     expect(refused).to_contain_text("Refused")

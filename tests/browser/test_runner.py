@@ -20,9 +20,9 @@ def test_what_waits_and_runs_comes_and_goes_without_a_reload(visit: Visit, house
     expect_live(page)
     saying = threading.Thread(target=house.manage, args=("say", "ada", "mock:slow=10 How are you?"))
     saying.start()
-    expect(page.locator("tbody").get_by_text("Running", exact=True)).to_be_visible(timeout=20_000)
+    expect(page.locator("tbody").get_by_text("Running", exact=True)).to_be_visible(timeout=60_000)
     saying.join()
-    expect(page.get_by_text("Nothing runs and nothing waits")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Nothing runs and nothing waits")).to_be_visible(timeout=60_000)
 
 
 def test_a_worker_is_drained_and_works_again(visit: Visit) -> None:
