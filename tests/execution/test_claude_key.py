@@ -72,9 +72,7 @@ def command_lines_when(looked: Path) -> list[str]:
     return lines
 
 
-def test_it_is_nowhere_to_be_found(
-    run: Run, credential: Credential, model_emulator: ModelEmulator, settings
-) -> None:
+def test_it_is_nowhere_to_be_found(run: Run, credential: Credential, model_emulator: ModelEmulator, settings) -> None:
     secret = credential.secret
     bot = made.BotFactory(tools=["Bash"])
     model_emulator.call_tool("look around", "Bash", {"command": LOOK, "description": "look"}, then="Nothing here.")

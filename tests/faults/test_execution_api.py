@@ -9,7 +9,6 @@ import datetime as dt
 import json
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,9 +147,7 @@ def test_an_account_without_credit(
 
 
 @BOTH
-def test_a_used_up_window_that_names_its_end(
-    ask: Ask, model: ModelEmulator, provider: str, settings: Any
-) -> None:
+def test_a_used_up_window_that_names_its_end(ask: Ask, model: ModelEmulator, provider: str, settings: Any) -> None:
     ends = (clock.now() + dt.timedelta(hours=1)).replace(microsecond=0)
     if provider == "claude":  # only a login has windows, a key has none
         settings.ANTHROPIC_API_KEY, settings.CLAUDE_CODE_OAUTH_TOKEN = "", "sk-ant-oat01-not-a-token"
