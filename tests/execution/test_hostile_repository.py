@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,17 +188,37 @@ def test_a_configuration_that_the_bot_wrote_does_not_say_whom_the_key_is_shown_i
     assert first == second != third
 
 
+@pytest.fixture
+def planting(settings) -> Iterator[Callable[[str], None]]:
+    """Let a tool of another process of the bot's write a file into CODEX_HOME, again and again until the test is over."""
+    place, over, writers = settings.FLEET_HOMES / "ada" / ".codex", threading.Event(), list[threading.Thread]()
+
+    def write(path: Path) -> None:
+        while not over.wait(0.001):
+            place.mkdir(parents=True, exist_ok=True)
+            path.write_text("HTTP_PROXY=http://127.0.0.1:1\nPLANTED=obeyed\n")
+
+    def plant(file: str) -> None:
+        writers.append(threading.Thread(target=write, args=(place / file,)))
+        writers[-1].start()
+
+    yield plant
+    over.set()
+    for writer in writers:
+        writer.join()
+
+
 @pytest.mark.parametrize("ask", ["codex"], indirect=True)
 @pytest.mark.parametrize("file", ["environments.toml", ".env"])
+@pytest.mark.parametrize("waived", [False, True])
 def test_what_codex_would_read_in_its_home_does_not_say_whom_the_key_is_shown(
-    ask, bot: Identity, settings, model_emulator: ModelEmulator, file: str
+    ask, bot: Identity, settings, model_emulator: ModelEmulator, planting, file: str, waived: bool
 ) -> None:
-    """Its own tools cannot write there; those of another provider, which answered this bot before, can."""
+    """Its own tools cannot write there; those of another provider can, before this bot's next turn or in the middle of its start."""
+    settings.FLEET_SANDBOX = "off" if waived else "require"
     bot.network = NetworkPolicy.OPEN
     bot.save()
-    place = settings.FLEET_HOMES / "ada" / ".codex"
-    place.mkdir(parents=True)
-    (place / file).write_text("HTTP_PROXY=http://127.0.0.1:1\nPLANTED=obeyed\n")
+    planting(file)
     said = ask("env")
     assert "CODEX_HOME=" in said and "PLANTED" not in said
     assert len(model_emulator.requests) == 2
