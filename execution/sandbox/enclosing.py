@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from execution.ports import Confinement, Finished, NotPrepared, Prompt
-from execution.sandbox import refusals
+from execution.sandbox import refusals, startfiles
 from execution.sandbox.presence import check_enclosable, is_on
 from execution.sandbox.profile import Profile
 from execution.shim import network
@@ -74,6 +74,7 @@ def enclose(argv: Sequence[str], environment: Mapping[str, str], *, prompt: Prom
         nests=needs.nests,
         fresh=needs.fresh,
         empty=needs.empty,
+        blank=startfiles.blanks(prompt.home),
     )
     inside = (*needs.before, *walls.argv(), *argv)
     return Enclosed(inside, surroundings(environment, confinement), _way_out(confinement, needs.api))
@@ -109,6 +110,7 @@ def profile(
     nests: bool = False,
     fresh: Iterable[tuple[Path, Path]] = (),
     empty: Iterable[Path] = (),
+    blank: Iterable[tuple[Path, Path]] = (),
 ) -> Profile:
     """Return the walls around whatever works in this workspace; what is Fleet's own and what is other bots' is not inside."""
     return Profile(
@@ -119,6 +121,7 @@ def profile(
         nests=nests,
         fresh=tuple(fresh),
         empty=tuple(empty),
+        blank=tuple(blank),
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from execution.models import Execution
 from execution.providers import registry
+from execution.sandbox import startfiles
 from execution.states import ExecutionState
 from identities.models import Identity
 from identities.states import NetworkPolicy
@@ -188,6 +189,30 @@ def test_a_configuration_that_the_bot_wrote_does_not_say_whom_the_key_is_shown_i
     assert first == second != third
 
 
+@pytest.mark.parametrize("ask", ["claude"], indirect=True)
+def test_no_start_file_of_a_shell_runs_with_what_another_conversation_may_do(ask, besieged: Path, settings) -> None:
+    """An alias would make another command of the one that the judge has seen."""
+    home, steer = (
+        settings.FLEET_HOMES / "ada",
+        f"touch {besieged}/obeyed-$(basename $BASH_SOURCE); alias echo='echo steered'\n",
+    )
+    home.mkdir(exist_ok=True)
+    for name in (*startfiles.NAMES, ".bash_login", ".profile", ".bash_logout", ".bash_aliases"):
+        (home / name).write_text(steer)
+    (home / ".zshrc").unlink()
+    (home / ".zshrc").mkdir()
+    (home / ".zlogin").unlink()
+    (home / ".zlogin").symlink_to("/etc/passwd")
+    said = ask(
+        f"cd; for file in {' '.join(startfiles.NAMES)}; do echo 'touch obeyed' >> $file; rm -f $file; done; echo done"
+    )
+    assert "done" in said and "steered" not in said
+    assert said.count("Permission denied") == said.count("Device or resource busy") == len(startfiles.NAMES)
+    said = ask("echo done")
+    assert "done" in said and "steered" not in said
+    assert not list(besieged.glob("obeyed-*"))
+
+
 @pytest.fixture
 def planting(settings) -> Iterator[Callable[[str], None]]:
     """Let a tool of another process of the bot's write a file into CODEX_HOME, again and again until the test is over."""
@@ -215,8 +240,7 @@ def test_what_codex_would_read_in_its_home_does_not_say_whom_the_key_is_shown(
     ask, bot: Identity, settings, model_emulator: ModelEmulator, planting, file: str, waived: bool
 ) -> None:
     """Its own tools cannot write there; those of another provider can, before this bot's next turn or in the middle of its start."""
-    settings.FLEET_SANDBOX = "off" if waived else "require"
-    bot.network = NetworkPolicy.OPEN
+    bot.network, bot.sandbox_waiver = NetworkPolicy.OPEN, "old kernel" if waived else ""
     bot.save()
     planting(file)
     said = ask("env")
