@@ -73,9 +73,7 @@ try:
     FLEET_ACP_AGENTS = agents.read(env.str("FLEET_ACP_AGENTS", default=""))
 except agents.BadDeclaration as error:
     raise ImproperlyConfigured(str(error)) from error
-FLEET_ACP_SECRETS = {
-    name: os.environ.get(name, "") for agent in FLEET_ACP_AGENTS.values() for name in agent.secrets.values()
-}
+FLEET_ACP_SECRETS = {name: os.environ.get(name, "") for agent in FLEET_ACP_AGENTS.values() for name in agent.keys}
 # All that a CLI sees of our environment, besides what its provider sets.
 FLEET_CLI_ENVIRONMENT = {
     name: os.environ[name]
