@@ -61,7 +61,7 @@ def prepare(prompt: Prompt) -> Launch:
 
 
 def _home_without_walls(scratch: Path, configuration: Path) -> Path:
-    """Make a CODEX_HOME for a process that has no sandbox, where it is a directory in memory."""
+    """Make a CODEX_HOME for a process without a sandbox; inside one it is a directory in memory."""
     place = scratch / "codex"
     place.mkdir(mode=0o700)
     (place / SESSIONS).symlink_to(configuration / SESSIONS)
