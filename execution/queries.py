@@ -163,11 +163,15 @@ def _nobody(shut: list[Shut]) -> NobodyAnswers:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A provider of this installation with the login it uses; `missing` says what it lacks to be used at all."""
+    """A provider of this installation with the login it uses; `missing` says what it lacks to be used at all.
+
+    `billing` is how the login pays; empty where it is not known any more.
+    """
 
     provider: str
     login: str
     missing: str
+    billing: str = ""
 
 
 def logins() -> list[Login]:
@@ -175,7 +179,9 @@ def logins() -> list[Login]:
     providers = [registry.get(name) for name in settings.FLEET_PROVIDERS]
     seen = [(one.capabilities.name, one.check(), one) for one in providers]
     return [
-        Login(name, "" if missing else one.login(), missing) for name, missing, one in seen if missing or one.login()
+        Login(name, "" if missing else one.login(), missing, one.billing())
+        for name, missing, one in seen
+        if missing or one.login()
     ]
 
 

@@ -30,9 +30,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     directory = Path(holder.name)
     # A developer's own data, credentials and bots must never be used, whatever `.env` or the shell says.
     os.environ["FLEET_VAR"] = str(directory / "var")
-    os.environ.update(
-        ANTHROPIC_API_KEY="", OPENAI_API_KEY="", FLEET_CLAUDE_LOGIN_DIR="", TELEGRAM_API_ROOT="http://127.0.0.1:1"
-    )
+    nothing = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "FLEET_CLAUDE_LOGIN_DIR", "OPENAI_API_KEY")
+    os.environ.update(dict.fromkeys(nothing, ""), TELEGRAM_API_ROOT="http://127.0.0.1:1")
     early_config.stash[_servers] = servers = {}
     for variable, server in {
         "DATABASE_URL": EmbeddedPostgres(directory / "postgres", throw_away=True),

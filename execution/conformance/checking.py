@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -54,22 +51,13 @@ def surroundings(name: str, model: CheckModel) -> Iterator[None]:
 
 
 @contextmanager
-def login(case: str, place: Path) -> Iterator[None]:
+def login(case: str) -> Iterator[None]:
     """Let a case have the login it needs: the one of a used-up limit a subscription of nobody, since for Claude only those have one."""
     if case != "error: window":
         yield
         return
-    directory = place / "login"
-    directory.mkdir()
-    (directory / ".credentials.json").write_text(json.dumps(_nobodys_login()))
-    with _settings({"ANTHROPIC_API_KEY": "", "FLEET_CLAUDE_LOGIN_DIR": str(directory)}):
+    with _settings({"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-of-nobody"}):
         yield
-
-
-def _nobodys_login() -> dict[str, Any]:
-    tomorrow = int((time.time() + 86400) * 1000)
-    tokens = {"accessToken": "sk-ant-oat01-of-nobody", "refreshToken": "sk-ant-ort01-of-nobody", "expiresAt": tomorrow}
-    return {"claudeAiOauth": {**tokens, "scopes": ["user:inference", "user:profile"], "subscriptionType": "max"}}
 
 
 def _not_checkable(name: str) -> str:
@@ -88,7 +76,7 @@ def _ours(name: str, url: str) -> dict[str, Any]:
     return {
         "ANTHROPIC_API_KEY": _FAKE,
         "ANTHROPIC_BASE_URL": url,
-        "FLEET_CLAUDE_LOGIN_DIR": "",
+        "CLAUDE_CODE_OAUTH_TOKEN": "",
         "OPENAI_API_KEY": _FAKE,
         "OPENAI_BASE_URL": f"{url}/v1",
         "FLEET_ACP_AGENTS": agents,

@@ -19,7 +19,7 @@ from execution.ports import ExecutionProvider, NotPrepared, Prompt
 
 _AT_ONCE = 3  # of the cases that mostly wait for the CLI to give up trying again; each is a CLI of some 200 MB
 _ALONE = "error: window"  # its login is another one
-Login = Callable[[str, Path], AbstractContextManager[None]]
+Login = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class Result:
     seconds: float
 
 
-def as_ever(case: str, place: Path) -> AbstractContextManager[None]:
+def as_ever(case: str) -> AbstractContextManager[None]:
     """Return the login of a case when none needs another."""
     return nullcontext()
 
 
 @dataclass(frozen=True)
 class Course:
-    """What the cases of a check have in common. `login` surrounds each case, which has a directory to itself."""
+    """What the cases of a check have in common. `login` surrounds each case."""
 
     provider: ExecutionProvider
     model: CheckModel
@@ -61,7 +61,7 @@ class Course:
             if not _mostly_waits(name):
                 self.model.heard.clear()
             try:
-                with self.login(name, Path(place)):
+                with self.login(name):
                     bench = Bench(self.provider, self.model, _prompt(self.provider, Path(place)), self.seen, self.words)
                     CASES[name](bench)
             except Unkept as unkept:

@@ -1,4 +1,4 @@
-"""A name for a key or a login's directory: it tells one from another, and nothing else about it."""
+"""A name for a key or a token: it tells one from another, and nothing else about it."""
 
 from __future__ import annotations
 

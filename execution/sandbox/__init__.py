@@ -1,6 +1,6 @@
 """The walls around every CLI that a provider spawns: what it sees of the machine, and whom it reaches on the network."""
 
-from execution.sandbox.enclosing import Enclosed, Needs, enclose, own_directories, scratch
+from execution.sandbox.enclosing import Enclosed, Needs, enclose, is_enclosed, own_directories, scratch
 from execution.sandbox.plain import open_plain
 from execution.sandbox.presence import check_enclosable, missing, proxy, reason_for_none
 from execution.sandbox.refusals import Refused, taken_refusals
@@ -14,6 +14,7 @@ __all__ = [
     "arrange",
     "check_enclosable",
     "enclose",
+    "is_enclosed",
     "missing",
     "open_plain",
     "own_directories",

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from execution.ports import Confinement, Finished, NotPrepared, Prompt
-from execution.sandbox import refusals
+from execution.sandbox import refusals, startfiles
 from execution.sandbox.presence import check_enclosable, is_on
 from execution.sandbox.profile import Profile
 from execution.shim import network
@@ -29,7 +29,8 @@ _CERTIFICATES = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a provider's CLI needs: files it runs from, directories that are its own, and the API it speaks to. `fresh` ones are
-    another directory for each process, as (which, where): what the CLI would obey there, its tools could have written.
+    another directory for each process, as (which, where), `empty` ones begin empty: what the CLI would obey there, its tools could have
+    written.
 
     `before` is a command that stays outside of the walls and becomes the CLI's (execution.sandbox.servers).
     """
@@ -40,6 +41,7 @@ class Needs:
     nests: bool = False
     before: tuple[str, ...] = ()
     fresh: tuple[tuple[Path, Path], ...] = ()
+    empty: tuple[Path, ...] = ()
 
 
 def is_enclosed(confinement: Confinement) -> bool:
@@ -71,6 +73,8 @@ def enclose(argv: Sequence[str], environment: Mapping[str, str], *, prompt: Prom
         readable=(*_certificates(environment), *needs.programs),
         nests=needs.nests,
         fresh=needs.fresh,
+        empty=needs.empty,
+        blank=startfiles.blanks(prompt.home),
     )
     inside = (*needs.before, *walls.argv(), *argv)
     return Enclosed(inside, surroundings(environment, confinement), _way_out(confinement, needs.api))
@@ -105,6 +109,8 @@ def profile(
     readable: Iterable[Path] = (),
     nests: bool = False,
     fresh: Iterable[tuple[Path, Path]] = (),
+    empty: Iterable[Path] = (),
+    blank: Iterable[tuple[Path, Path]] = (),
 ) -> Profile:
     """Return the walls around whatever works in this workspace; what is Fleet's own and what is other bots' is not inside."""
     return Profile(
@@ -114,6 +120,8 @@ def profile(
         hidden=(settings.ROOT, settings.FLEET_VAR, settings.FLEET_HOMES, settings.FLEET_WORKSPACES),
         nests=nests,
         fresh=tuple(fresh),
+        empty=tuple(empty),
+        blank=tuple(blank),
     )
 
 

@@ -20,7 +20,8 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix
 @dataclass(frozen=True, slots=True)
 class Profile:
     """`writable` and `readable` are paths that keep their names inside; `hidden` ones are empty there, whatever they lie in. `fresh` ones
-    are another directory there, as (which, where), that can be written and goes with the sandbox.
+    are another directory there, as (which, where), that can be written and goes with the sandbox; `empty` ones begin empty, are kept in
+    memory and go with it too. `blank` are files as (which, where), that nobody can write there.
 
     `nests`: the CLI builds sandboxes of its own inside, so it may have namespaces of its own.
     """
@@ -31,6 +32,8 @@ class Profile:
     hidden: tuple[Path, ...]
     nests: bool = False
     fresh: tuple[tuple[Path, Path], ...] = ()
+    empty: tuple[Path, ...] = ()
+    blank: tuple[tuple[Path, Path], ...] = ()
 
     def argv(self) -> list[str]:
         """Return the command that whatever follows runs in."""
@@ -47,6 +50,8 @@ class Profile:
             *((path, ("--ro-bind-try", str(path), str(path))) for path in self.readable),
             *((path, ("--bind", str(path), str(path))) for path in (*self.writable, self.workspace)),
             *((path, ("--bind", str(another), str(path))) for another, path in self.fresh),
+            *((path, _empty(str(path), TMP_BYTES)) for path in self.empty),
+            *((path, ("--ro-bind", str(nothing), str(path))) for nothing, path in self.blank),
         ]
         for _, arguments in sorted(found, key=lambda place: len(place[0].parts)):
             yield from arguments

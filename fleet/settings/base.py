@@ -59,8 +59,9 @@ FLEET_ALLOWED_ORIGINS = env.list(
 # --- Execution --------------------------------------------------------------------------------------------------------
 ANTHROPIC_API_KEY = env.str("ANTHROPIC_API_KEY", default="")
 ANTHROPIC_BASE_URL = env.str("ANTHROPIC_BASE_URL", default="")
-# A logged-in Claude CLI is used only when its configuration directory is named here; it is never looked for.
-FLEET_CLAUDE_LOGIN_DIR = env.str("FLEET_CLAUDE_LOGIN_DIR", default="")
+# A subscription instead of a key: the long-lived token that `claude setup-token` prints. A login is never looked for.
+CLAUDE_CODE_OAUTH_TOKEN = env.str("CLAUDE_CODE_OAUTH_TOKEN", default="")
+FLEET_CLAUDE_LOGIN_DIR = env.str("FLEET_CLAUDE_LOGIN_DIR", default="")  # not used any more, and told so (ADR 28)
 FLEET_CLAUDE_CLI = env.str("FLEET_CLAUDE_CLI", default="")  # another CLI than the one in the SDK's wheel
 OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")
 OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="").rstrip("/")  # with its /v1; empty: OpenAI's own
@@ -72,9 +73,7 @@ try:
     FLEET_ACP_AGENTS = agents.read(env.str("FLEET_ACP_AGENTS", default=""))
 except agents.BadDeclaration as error:
     raise ImproperlyConfigured(str(error)) from error
-FLEET_ACP_SECRETS = {
-    name: os.environ.get(name, "") for agent in FLEET_ACP_AGENTS.values() for name in agent.secrets.values()
-}
+FLEET_ACP_SECRETS = {name: os.environ.get(name, "") for agent in FLEET_ACP_AGENTS.values() for name in agent.keys}
 # All that a CLI sees of our environment, besides what its provider sets.
 FLEET_CLI_ENVIRONMENT = {
     name: os.environ[name]
@@ -127,7 +126,10 @@ FLEET_TELEGRAM_TOKENS = {
     for name, value in os.environ.items()
     if name.startswith("FLEET_TELEGRAM_") and name.endswith("_TOKEN") and value
 }
-for _secret in (ANTHROPIC_API_KEY, OPENAI_API_KEY, *FLEET_ACP_SECRETS.values(), *FLEET_TELEGRAM_TOKENS.values()):
+for _secret in (
+    *(ANTHROPIC_API_KEY, CLAUDE_CODE_OAUTH_TOKEN, OPENAI_API_KEY),
+    *(*FLEET_ACP_SECRETS.values(), *FLEET_TELEGRAM_TOKENS.values()),
+):
     register(_secret)
 
 # --- Django -----------------------------------------------------------------------------------------------------------

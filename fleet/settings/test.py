@@ -14,6 +14,7 @@ from fleet.settings.base import *  # noqa: F403
 
 FLEET_ENVIRONMENT = "test"
 ANTHROPIC_API_KEY = ""
+CLAUDE_CODE_OAUTH_TOKEN = ""
 OPENAI_API_KEY = ""
 FLEET_SANDBOX_READABLE = [sys.base_prefix, sys.prefix]  # the CLIs that misbehave are written in Python
 TELEGRAM_API_ROOT = "http://127.0.0.1:1"

@@ -55,6 +55,14 @@ def test_says_what_a_provider_without_a_key_needs(ada: Identity, operator: Clien
     assert "Claude Not set up" in page and "ANTHROPIC_API_KEY" in page
 
 
+def test_tells_a_subscription_from_a_key(ada: Identity, operator: Client, settings) -> None:
+    settings.CLAUDE_CODE_OAUTH_TOKEN = "sk-ant-oat01-canary"
+    page, name = operator.get("/logins/"), registry.get("claude").login()
+    assert f"Claude subscription {name} In use" in text_of(page) and "canary" not in page.content.decode()
+    settings.ANTHROPIC_API_KEY = "sk-ant-canary"
+    assert f"Claude key {registry.get('claude').login()} In use" in text_of(operator.get("/logins/"))
+
+
 def test_an_operator_has_it_tried_again(shut: Breaker, operator: Client) -> None:
     page = text_of(operator.post(f"/logins/{shut.pk}/reset/", follow=True))
     assert "The login is used again." in page

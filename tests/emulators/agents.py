@@ -7,6 +7,7 @@ from execution.providers.acp.agents import Agent
 from execution.providers.claude.launch import cli_path
 
 PROGRAM = Path(__file__).parent / "node_modules" / "@agentclientprotocol" / "claude-agent-acp" / "dist" / "index.js"
+CLI = Path(__file__).with_name("claude-with-a-piped-key")
 NODE = Path(sys.executable).parent / "node"
 TOOLS = ("Bash", "Read", "Write", "Edit", "Grep", "Glob", "WebFetch", "Task")
 
@@ -30,14 +31,15 @@ def claude_agent(model_url: str) -> Agent:
         models="claude-",
         environment={
             "ANTHROPIC_BASE_URL": model_url,
-            "CLAUDE_CODE_EXECUTABLE": str(cli_path()),
+            "CLAUDE_CODE_EXECUTABLE": str(CLI),
+            "CLAUDE_CLI": str(cli_path()),
             "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "CLAUDE_CODE_MAX_RETRIES": "1",
         },
         model_url="ANTHROPIC_BASE_URL",
-        secrets={"ANTHROPIC_API_KEY": "AGENT_KEY"},
+        pipes={"AGENT_KEY_PIPE": "AGENT_KEY"},
         session={"systemPrompt": "{system_prompt}", "claudeCode": {"options": options}},
         mode="default",
-        reads=(str(NODE.resolve().parent.parent), str(PROGRAM.parents[3]), str(cli_path())),
+        reads=(str(NODE.resolve().parent.parent), str(PROGRAM.parents[3]), str(CLI), str(cli_path())),
     )

@@ -40,7 +40,7 @@ class Canaries:
     """One secret of each kind, and what was found of them where."""
 
     def __init__(self) -> None:
-        self.names = ("API", "DJANGO", "DATABASE", "TELEGRAM", "MCP", "OPENAI")
+        self.names = ("API", "DJANGO", "DATABASE", "TELEGRAM", "MCP", "OPENAI", "OAUTH")
         self.secrets = {name: f"canary-{name.lower()}-{uuid.uuid4().hex}" for name in self.names}
 
     def __getitem__(self, name: str) -> str:
@@ -67,6 +67,7 @@ def worker(canaries: Canaries, model_emulator: ModelEmulator, tmp_path: Path) ->
         FLEET_SECRET_KEY=canaries["DJANGO"] + "x" * 40,
         FLEET_TELEGRAM_ADA_TOKEN=f"4711:{canaries['TELEGRAM']}",
         ANTHROPIC_API_KEY=canaries["API"],
+        CLAUDE_CODE_OAUTH_TOKEN=canaries["OAUTH"],
         OPENAI_API_KEY=canaries["OPENAI"],
         ANTHROPIC_BASE_URL=model_emulator.url,
         FLEET_SANDBOX_READABLE=",".join([sys.prefix, sys.base_prefix, str(SERVER)]),

@@ -66,16 +66,28 @@ def test_a_resumed_session_gets_the_present_wording(plan: Launch) -> None:
     assert plan.argv[plan.argv.index("--system-prompt-snapshot") + 1] == "off"
 
 
-def test_the_key_is_no_variable_and_no_argument(prompt: Prompt, settings) -> None:
-    settings.ANTHROPIC_API_KEY = "sk-ant-canary"
+@pytest.mark.parametrize("credential", ["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"])
+def test_the_key_or_token_is_no_variable_and_no_argument(prompt: Prompt, settings, credential: str) -> None:
+    setattr(settings, credential, "sk-ant-canary")
     plan = launch.prepare(prompt)
     shutil.rmtree(plan.scratch)
     assert "sk-ant-canary" in plan.secrets.values()
     assert "sk-ant-canary" not in str(plan.environment) + str(plan.argv) + repr(plan)
 
 
-def test_a_login_needs_no_key(plan: Launch) -> None:
-    assert plan.secrets == {}
+def test_where_there_are_a_key_and_a_token_the_cli_gets_the_key_alone(prompt: Prompt, settings) -> None:
+    settings.ANTHROPIC_API_KEY, settings.CLAUDE_CODE_OAUTH_TOKEN = "sk-ant-canary", "sk-ant-oat01-canary"
+    plan = launch.prepare(prompt)
+    shutil.rmtree(plan.scratch)
+    assert plan.secrets == {"CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR": "sk-ant-canary"}
+
+
+def test_a_login_in_a_directory_reaches_no_cli(prompt: Prompt, settings, tmp_path: Path) -> None:
+    settings.FLEET_CLAUDE_LOGIN_DIR = str(tmp_path / "shared-login")
+    plan = launch.prepare(prompt)
+    shutil.rmtree(plan.scratch)
+    assert "shared-login" not in f"{plan.argv} {plan.environment}"
+    assert plan.environment["CLAUDE_CONFIG_DIR"] == str(prompt.home / ".claude")
 
 
 def test_sockets_fit_below_the_scratch_directory(plan: Launch) -> None:

@@ -25,6 +25,11 @@ def prompt(tmp_path: Path) -> Prompt:
     return Prompt("You are Ada.", "gpt-5.6-luna", work, tmp_path / "home", str(uuid.uuid4()), 0, tools=("Bash",))
 
 
+@pytest.fixture(autouse=True)
+def scratch_goes_with_the_test(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
 def settings_of(prompt: Prompt) -> dict[str, object]:
     argv = launch.prepare(prompt).argv
     argv = argv[argv.index(str(launch.cli_path().resolve())) :]
@@ -51,16 +56,28 @@ def test_the_environment_is_a_list_of_ours_without_the_key(prompt: Prompt, setti
 
 
 def test_the_same_bot_is_started_the_same_way(prompt: Prompt) -> None:
-    assert launch.prepare(prompt) == launch.prepare(prompt)
+    plans = [replace(launch.prepare(prompt), scratch=prompt.home) for _ in range(2)]
+    assert plans[0] == plans[1]
 
 
-def test_a_link_in_the_place_of_a_setting_is_removed_and_not_followed(prompt: Prompt, tmp_path: Path) -> None:
+def test_a_link_in_the_place_of_what_was_said_is_removed_and_not_followed(prompt: Prompt, tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     launch.prepare(prompt)
-    rules = prompt.home / ".codex" / "rules"
-    rules.symlink_to(tmp_path / "precious")
+    sessions = prompt.home / ".codex" / "sessions"
+    sessions.rmdir()
+    sessions.symlink_to(tmp_path / "precious")
     launch.prepare(prompt)
-    assert not rules.is_symlink() and (tmp_path / "precious").is_dir()
+    assert not sessions.is_symlink() and (tmp_path / "precious").is_dir()
+
+
+def test_without_walls_each_process_has_a_home_of_its_own_and_finds_what_was_said(prompt: Prompt) -> None:
+    bare = replace(prompt, confinement=replace(prompt.confinement, waived=True))
+    one, another = launch.prepare(bare), launch.prepare(bare)
+    homes = [Path(plan.environment["CODEX_HOME"]) for plan in (one, another)]
+    assert homes[0] != homes[1] and homes[0].is_relative_to(one.scratch)
+    (prompt.home / ".codex" / "config.toml").touch()
+    (prompt.home / ".codex" / "sessions" / "said").touch()
+    assert [path.name for path in homes[0].rglob("*")] == ["sessions"] and (homes[0] / "sessions" / "said").exists()
 
 
 def test_a_thread_is_found_while_its_transcript_is_there(tmp_path: Path) -> None:

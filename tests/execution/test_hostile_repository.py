@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from execution.models import Execution
 from execution.providers import registry
+from execution.sandbox import startfiles
 from execution.states import ExecutionState
 from identities.models import Identity
 from identities.states import NetworkPolicy
@@ -186,17 +189,60 @@ def test_a_configuration_that_the_bot_wrote_does_not_say_whom_the_key_is_shown_i
     assert first == second != third
 
 
+@pytest.mark.parametrize("ask", ["claude"], indirect=True)
+def test_no_start_file_of_a_shell_runs_with_what_another_conversation_may_do(ask, besieged: Path, settings) -> None:
+    """An alias would make another command of the one that the judge has seen."""
+    home, steer = (
+        settings.FLEET_HOMES / "ada",
+        f"touch {besieged}/obeyed-$(basename $BASH_SOURCE); alias echo='echo steered'\n",
+    )
+    home.mkdir(exist_ok=True)
+    for name in (*startfiles.NAMES, ".bash_login", ".profile", ".bash_logout", ".bash_aliases"):
+        (home / name).write_text(steer)
+    (home / ".zshrc").unlink()
+    (home / ".zshrc").mkdir()
+    (home / ".zlogin").unlink()
+    (home / ".zlogin").symlink_to("/etc/passwd")
+    said = ask(
+        f"cd; for file in {' '.join(startfiles.NAMES)}; do echo 'touch obeyed' >> $file; rm -f $file; done; echo done"
+    )
+    assert "done" in said and "steered" not in said
+    assert said.count("Permission denied") == said.count("Device or resource busy") == len(startfiles.NAMES)
+    said = ask("echo done")
+    assert "done" in said and "steered" not in said
+    assert not list(besieged.glob("obeyed-*"))
+
+
+@pytest.fixture
+def planting(settings) -> Iterator[Callable[[str], None]]:
+    """Let a tool of another process of the bot's write a file into CODEX_HOME, again and again until the test is over."""
+    place, over, writers = settings.FLEET_HOMES / "ada" / ".codex", threading.Event(), list[threading.Thread]()
+
+    def write(path: Path) -> None:
+        while not over.wait(0.001):
+            place.mkdir(parents=True, exist_ok=True)
+            path.write_text("HTTP_PROXY=http://127.0.0.1:1\nPLANTED=obeyed\n")
+
+    def plant(file: str) -> None:
+        writers.append(threading.Thread(target=write, args=(place / file,)))
+        writers[-1].start()
+
+    yield plant
+    over.set()
+    for writer in writers:
+        writer.join()
+
+
 @pytest.mark.parametrize("ask", ["codex"], indirect=True)
 @pytest.mark.parametrize("file", ["environments.toml", ".env"])
+@pytest.mark.parametrize("waived", [False, True])
 def test_what_codex_would_read_in_its_home_does_not_say_whom_the_key_is_shown(
-    ask, bot: Identity, settings, model_emulator: ModelEmulator, file: str
+    ask, bot: Identity, settings, model_emulator: ModelEmulator, planting, file: str, waived: bool
 ) -> None:
-    """Its own tools cannot write there; those of another provider, which answered this bot before, can."""
-    bot.network = NetworkPolicy.OPEN
+    """Its own tools cannot write there; those of another provider can, before this bot's next turn or in the middle of its start."""
+    bot.network, bot.sandbox_waiver = NetworkPolicy.OPEN, "old kernel" if waived else ""
     bot.save()
-    place = settings.FLEET_HOMES / "ada" / ".codex"
-    place.mkdir(parents=True)
-    (place / file).write_text("HTTP_PROXY=http://127.0.0.1:1\nPLANTED=obeyed\n")
+    planting(file)
     said = ask("env")
     assert "CODEX_HOME=" in said and "PLANTED" not in said
     assert len(model_emulator.requests) == 2

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from budgets.states import Billing
 from execution import queries
 from execution.providers import registry
 from fleet.kernel.exceptions import NotFound
@@ -33,12 +34,24 @@ def test_what_the_bots_use_decides_and_not_what_claude_says(settings) -> None:
     assert "ANTHROPIC_API_KEY" in queries.execution_mode().sentence
 
 
-def test_a_login_counts_only_where_a_setting_names_it(settings, tmp_path: Path) -> None:
+def test_a_subscriptions_token_is_as_good_as_a_key_and_another_login(settings) -> None:
+    settings.CLAUDE_CODE_OAUTH_TOKEN = "sk-ant-oat01-canary"
+    assert queries.execution_mode() == queries.ExecutionMode("claude", "")
+    claude = registry.get("claude")
+    by_token = claude.login()
+    assert claude.billing() == Billing.SUBSCRIPTION
+    settings.ANTHROPIC_API_KEY = KEY
+    assert claude.billing() == Billing.API, "with both, it is the key that is used"
+    assert len({by_token, claude.login(), ""}) == 3
+
+
+def test_a_login_that_all_bots_share_is_refused_and_a_way_out_is_named(settings, tmp_path: Path) -> None:
     settings.FLEET_CLAUDE_LOGIN_DIR = str(tmp_path)
-    assert queries.execution_mode().mode == "claude"
-    settings.FLEET_CLAUDE_LOGIN_DIR = str(tmp_path / "nothing")
     mode = queries.execution_mode()
     assert (mode.mode, "FLEET_CLAUDE_LOGIN_DIR" in mode.sentence) == ("mock", True)
+    assert "`claude setup-token`" in mode.sentence and "CLAUDE_CODE_OAUTH_TOKEN" in mode.sentence
+    settings.CLAUDE_CODE_OAUTH_TOKEN = "sk-ant-oat01-canary"
+    assert queries.execution_mode() == queries.ExecutionMode("claude", "")
 
 
 def test_a_cli_that_is_not_there_is_named(settings) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,13 +148,10 @@ def test_an_account_without_credit(
 
 
 @BOTH
-def test_a_used_up_window_that_names_its_end(
-    ask: Ask, model: ModelEmulator, provider: str, tmp_path: Path, settings: Any
-) -> None:
+def test_a_used_up_window_that_names_its_end(ask: Ask, model: ModelEmulator, provider: str, settings: Any) -> None:
     ends = (clock.now() + dt.timedelta(hours=1)).replace(microsecond=0)
     if provider == "claude":  # only a login has windows, a key has none
-        settings.ANTHROPIC_API_KEY, settings.FLEET_CLAUDE_LOGIN_DIR = "", str(tmp_path)
-        (tmp_path / ".credentials.json").write_text(json.dumps(_login()))
+        settings.ANTHROPIC_API_KEY, settings.CLAUDE_CODE_OAUTH_TOKEN = "", "sk-ant-oat01-not-a-token"
     moment = str(int(ends.timestamp()))
     windows = {
         "anthropic-ratelimit-unified-status": "rejected",
@@ -172,13 +168,6 @@ def test_a_used_up_window_that_names_its_end(
     assert row.retry_at == ends
     breaker = Breaker.objects.get()
     assert (breaker.state, breaker.until, breaker.named) == ("open", ends, True)
-
-
-def _login() -> dict[str, Any]:
-    """The credentials of a login that nobody has."""
-    soon = int((clock.now() + dt.timedelta(days=1)).timestamp() * 1000)
-    tokens = {"accessToken": "sk-ant-oat01-not-a-token", "refreshToken": "sk-ant-ort01-not-a-token", "expiresAt": soon}
-    return {"claudeAiOauth": {**tokens, "scopes": ["user:inference", "user:profile"], "subscriptionType": "max"}}
 
 
 @pytest.mark.parametrize(("provider", "cause"), [("claude", Cause.UNREACHABLE), ("codex", Cause.UNKNOWN)])

@@ -21,7 +21,8 @@ class BadDeclaration(ValueError):
 class Agent:
     """One agent. `model` is what it is priced as and answers with; `models` how the names begin that it takes besides.
 
-    `environment` are variables in clear. `secrets` are variables whose values are variables of ours: {"ITS_KEY": "OUR_KEY"}.
+    `environment` are variables in clear. `secrets` are variables whose values are variables of ours: {"ITS_KEY": "OUR_KEY"}; `pipes`
+    are likewise, but the agent's variable is the number of a descriptor from which the value can be read once.
     `session` goes into `_meta` when a session is opened; a text there that is exactly "{system_prompt}", "{model}" or "{tools}"
     is replaced. `mode` is the session mode to switch to, the one in which it asks before it acts. `model_url` is the variable that
     says where its model's API is: without it the agent cannot be checked. `api` is that address where no variable says it, for its
@@ -34,6 +35,7 @@ class Agent:
     models: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    pipes: Mapping[str, str] = field(default_factory=dict)
     session: Mapping[str, Any] = field(default_factory=dict)
     mode: str = ""
     model_url: str = ""
@@ -47,6 +49,11 @@ class Agent:
         return self.api or self.environment.get(self.model_url, "")
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """Return those variables of ours that it needs."""
+        return (*self.secrets.values(), *self.pipes.values())
+
+    @property
     def takes_system_prompt(self) -> bool:
         """Return whether the system prompt has its own place; otherwise it stands before the first message."""
         return SYSTEM_PROMPT in json.dumps(self.session)
@@ -55,7 +62,7 @@ class Agent:
 SYSTEM_PROMPT = "{system_prompt}"
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("model", "models", "mode", "model_url", "api"), str),
-    **dict.fromkeys(("environment", "secrets", "session"), dict),
+    **dict.fromkeys(("environment", "secrets", "pipes", "session"), dict),
     **dict.fromkeys(("command", "reads"), list),
     "subscription": bool,
 }

@@ -57,7 +57,7 @@ def _plan(agent: Agent, prompt: Prompt, scratch: Path | None) -> Launch:
         enclosed.argv,
         enclosed.environment,
         prompt.workspace,
-        servers.secrets,
+        servers.secrets | {theirs: settings.FLEET_ACP_SECRETS[name] for theirs, name in agent.pipes.items()},
         scratch,
         enclosed.network,
         tuple(_server(name, said) for name, said in servers.configuration.items() if said["type"] == Transport.STDIO),
@@ -79,7 +79,7 @@ def missing(agent: Agent) -> str:
             f"Where the model of {agent.name} is was not declared, so its sandbox would keep it away: add “api”, or “model_url” with its "
             "variable, to the file FLEET_ACP_AGENTS names."
         )
-    absent = [ours for ours in agent.secrets.values() if not settings.FLEET_ACP_SECRETS.get(ours)]
+    absent = [ours for ours in agent.keys if not settings.FLEET_ACP_SECRETS.get(ours)]
     return f"To talk to {agent.name}, set {' and '.join(absent)} in .env and restart." if absent else ""
 
 
@@ -106,7 +106,7 @@ def _filled(said: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _environment(agent: Agent, prompt: Prompt) -> dict[str, str]:
-    """Return all that the agent sees of the world. A key is among it: the protocol has no other way to hand one over."""
+    """Return all that the agent sees of the world. A key is among it, if the agent takes it in no other way."""
     ours = {"HOME": str(prompt.home), "PWD": str(prompt.workspace), "TMPDIR": str(prompt.home / "tmp")}
     keys = {theirs: settings.FLEET_ACP_SECRETS[name] for theirs, name in agent.secrets.items()}
     return {

@@ -45,7 +45,7 @@ class AcpProvider:
 
     def login(self) -> str:
         """Return a name for the agent's keys."""
-        keys = [settings.FLEET_ACP_SECRETS[name] for name in self._agent.secrets.values()]
+        keys = [settings.FLEET_ACP_SECRETS[name] for name in self._agent.keys]
         return logins.name_of("\n".join([self._agent.name, *keys]))
 
     def version(self) -> str:

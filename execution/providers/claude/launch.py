@@ -75,12 +75,11 @@ def _plan(prompt: Prompt, configuration: Path, scratch: Path) -> Launch:
     environment = _environment(prompt, configuration) | {"CLAUDE_CODE_TMPDIR": str(scratch)}
     cli = cli_path().resolve()
     servers = arrange(prompt, scratch, environment)
-    is_own = configuration.is_relative_to(prompt.home)
     needs = Needs(
         programs=(cli, *servers.programs),
-        writable=(scratch, configuration / TRANSCRIPTS if is_own else configuration),
+        writable=(scratch, configuration / TRANSCRIPTS),
         # No switch keeps the CLI from the variables in its `.claude.json`, which say whom it shows its key.
-        fresh=((_fresh(scratch, prompt), configuration),) if is_own else (),
+        fresh=((_fresh(scratch, prompt), configuration),),
         api=settings.ANTHROPIC_BASE_URL or API,
         before=servers.before,
     )
@@ -145,9 +144,7 @@ def _sdk_version() -> str:
 
 
 def configuration_directory(home: Path) -> Path:
-    """Return the CLI's configuration directory: the bot's own, or the logged-in one that a setting names."""
-    if settings.FLEET_CLAUDE_LOGIN_DIR and not settings.ANTHROPIC_API_KEY:
-        return Path(settings.FLEET_CLAUDE_LOGIN_DIR)
+    """Return the CLI's configuration directory as the CLI knows it."""
     return home / ".claude"
 
 
@@ -231,5 +228,7 @@ def _trust() -> dict[str, str]:
 
 def _secrets() -> dict[str, str]:
     """Return what the CLI reads once from a pipe; its environment would be readable for every tool that may run commands."""
-    key = settings.ANTHROPIC_API_KEY
-    return {"CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR": key} if key else {}
+    if settings.ANTHROPIC_API_KEY:
+        return {"CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR": settings.ANTHROPIC_API_KEY}
+    token = settings.CLAUDE_CODE_OAUTH_TOKEN
+    return {"CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR": token} if token else {}

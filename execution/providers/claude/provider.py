@@ -15,9 +15,17 @@ from execution.sandbox import proxy
 from execution.shim.handle import Nursery
 from fleet.kernel import loops
 
+_MISSING = (
+    "To talk to Claude, set ANTHROPIC_API_KEY in .env, or CLAUDE_CODE_OAUTH_TOKEN for a subscription, and restart."
+)
+_OUTDATED = (
+    "FLEET_CLAUDE_LOGIN_DIR is not used any more: every bot could read the login there. Run `claude setup-token`, put the token "
+    "that it prints into CLAUDE_CODE_OAUTH_TOKEN in .env, and restart."
+)
+
 
 class ClaudeProvider:
-    """The Claude Code CLI with an API key, or with a login whose directory a setting names."""
+    """The Claude Code CLI with an API key, or with the token of a subscription."""
 
     capabilities = Capabilities(
         name="claude",
@@ -33,23 +41,20 @@ class ClaudeProvider:
 
     def check(self) -> str:
         """Return what is missing for it to be used; nothing when it can be."""
-        if not settings.ANTHROPIC_API_KEY and not settings.FLEET_CLAUDE_LOGIN_DIR:
-            return "To talk to Claude, set ANTHROPIC_API_KEY in .env and restart."
-        login = settings.FLEET_CLAUDE_LOGIN_DIR
-        if not settings.ANTHROPIC_API_KEY and not Path(login).is_dir():
-            return f"FLEET_CLAUDE_LOGIN_DIR names {login}, which is no directory. Log in there first, then restart."
+        if not _credential():
+            return _OUTDATED if settings.FLEET_CLAUDE_LOGIN_DIR else _MISSING
         path = launch.cli_path()
         if not path.is_file():
             return f"There is no Claude CLI at {path}. Run `make setup`, or correct FLEET_CLAUDE_CLI, and restart."
         return ""
 
     def billing(self) -> Billing:
-        """Return how the login pays: a key per token, a login by subscription."""
+        """Return how the login pays: a key per token, a subscription's token by subscription."""
         return Billing.API if settings.ANTHROPIC_API_KEY else Billing.SUBSCRIPTION
 
     def login(self) -> str:
-        """Return a name for the key or login in use."""
-        return logins.name_of(settings.ANTHROPIC_API_KEY or str(settings.FLEET_CLAUDE_LOGIN_DIR))
+        """Return a name for the key or token in use."""
+        return logins.name_of(_credential())
 
     def version(self) -> str:
         """Return what the CLI says of itself, asked once per process."""
@@ -81,3 +86,8 @@ class ClaudeProvider:
     def recover(self, home: Path, session_id: str, uuid: str) -> Recovered | None:
         """Return what the CLI's transcript tells of the turn with this last message."""
         return transcripts.recover(launch.configuration_directory(home), session_id, uuid)
+
+
+def _credential() -> str:
+    """Return the key, or the token where there is none: both never reach the CLI, which would have to choose."""
+    return settings.ANTHROPIC_API_KEY or settings.CLAUDE_CODE_OAUTH_TOKEN

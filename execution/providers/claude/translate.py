@@ -42,7 +42,7 @@ _BETWEEN_TEXTS = "\n\n"
 VENDOR = Vendor(
     name="Claude",
     account="The Claude account",
-    key="Check ANTHROPIC_API_KEY in .env (or the login named by FLEET_CLAUDE_LOGIN_DIR) and restart.",
+    key="Check ANTHROPIC_API_KEY (or CLAUDE_CODE_OAUTH_TOKEN) in .env and restart.",
 )
 _LONGEST_REASON = 500
 _INTERRUPTED = ("aborted_streaming", "aborted_tools")

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,8 +12,8 @@ from typing import Any
 from django.conf import settings
 
 from execution.ports import Finished, NotPrepared, Prompt
-from execution.providers.codex.threads import THREADS
-from execution.sandbox import Needs, Servers, arrange, check_enclosable, enclose, own_directories, scratch
+from execution.providers.codex.threads import SESSIONS, THREADS
+from execution.sandbox import Needs, arrange, check_enclosable, enclose, is_enclosed, own_directories, scratch
 from execution.states import OutcomeClass
 from identities.states import Transport
 
@@ -32,15 +27,7 @@ SERVER_SECONDS = 20  # what an MCP server gets to start; less than the whole han
 RETRIES = 4  # about three seconds; a person waits
 OPENAI_URL = "https://api.openai.com/v1"
 SHELL_TOOLS = ("Bash", "Read", "Write", "Edit")  # grants that Codex can only serve by its shell and its patches
-_LOCK = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Whatever Codex would read of its own accord from its home. We write none of it, so what is there was smuggled in. `.env` becomes part
-# of its own environment, so a proxy named there would see the key; `environments.toml` says where its tools run.
-_FOREIGN = (
-    *("config.toml", "hooks.json", "AGENTS.md", "AGENTS.override.md", "rules", "skills", "prompts", "auth.json"),
-    *(".env", "environments.toml", "managed_config.toml", "requirements.toml", "cloud-config-bundle-cache.json"),
-    *("agents", "plugins"),
-)
 _OFF = (
     *("apps", "plugins", "plugin_sharing", "remote_plugin", "tool_suggest", "skill_mcp_dependency_install"),
     *("hooks", "goals", "memories", "multi_agent", "shell_snapshot", "sleep_tool", "view_image", "image_generation"),
@@ -57,33 +44,42 @@ class Launch:
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     cwd: Path
+    scratch: Path
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    scratch: Path | None = None
     network: str = ""
     servers: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def prepare(prompt: Prompt) -> Launch:
-    """Return how to start the CLI for this prompt, with its directories in place and cleared of foreign settings."""
+    """Return how to start the CLI for this prompt, with its directories in place."""
     check_enclosable(prompt.confinement)
     configuration = configuration_directory(prompt.home)
-    own_directories(prompt.home, configuration, _temporary(prompt.home), configuration / THREADS)
-    for name in _FOREIGN:
-        _remove(configuration / name)
-    if not prompt.mcp_config:
-        return _plan(prompt, configuration, None)
+    kept = (configuration / SESSIONS, configuration / THREADS)
+    own_directories(prompt.home, configuration, _temporary(prompt.home), *kept)
     with scratch() as place:
         return _plan(prompt, configuration, place)
 
 
-def _plan(prompt: Prompt, configuration: Path, scratch: Path | None) -> Launch:
-    environment = _environment(prompt, configuration)
-    servers = arrange(prompt, scratch, environment, only_tools=True) if scratch else Servers()
+def _home_without_walls(scratch: Path, configuration: Path) -> Path:
+    """Make a CODEX_HOME for a process without a sandbox; inside one it is a directory in memory."""
+    place = scratch / "codex"
+    place.mkdir(mode=0o700)
+    (place / SESSIONS).symlink_to(configuration / SESSIONS)
+    return place
+
+
+def _plan(prompt: Prompt, configuration: Path, scratch: Path) -> Launch:
+    has_walls = is_enclosed(prompt.confinement)
+    environment = _environment(prompt, configuration if has_walls else _home_without_walls(scratch, configuration))
+    servers = arrange(prompt, scratch, environment, only_tools=True)
     overrides = (argument for name, value in _configuration(prompt).items() for argument in ("-c", f"{name}={value}"))
     cli = cli_path().resolve()
     needs = Needs(
         programs=(cli, cli.with_name("codex-code-mode-host"), *servers.programs),
-        writable=(scratch,) if scratch else (),
+        writable=(configuration / SESSIONS, *((scratch,) if servers.configuration else ())),
+        # Codex obeys what it finds there, such as variables in `.env`, which say whom it shows its key, and a tool of another process of
+        # the bot's could write it at any time.
+        empty=(configuration,),
         api=settings.OPENAI_BASE_URL or OPENAI_URL,
         nests=True,  # its own sandbox keeps its tools off the network and out of CODEX_HOME
         before=servers.before,
@@ -91,7 +87,7 @@ def _plan(prompt: Prompt, configuration: Path, scratch: Path | None) -> Launch:
     told = {name: _server(name, said) for name, said in servers.configuration.items()}
     enclosed = enclose((str(cli), *overrides, "app-server"), environment, prompt=prompt, needs=needs)
     return Launch(
-        enclosed.argv, enclosed.environment, prompt.workspace, servers.secrets, scratch, enclosed.network, told
+        enclosed.argv, enclosed.environment, prompt.workspace, scratch, servers.secrets, enclosed.network, told
     )
 
 
@@ -112,27 +108,6 @@ def _server(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-@contextmanager
-def alone_at_first(home: Path) -> Iterator[None]:
-    """Hold the bot's other CLIs back while its first one of this version makes its databases: two at once break each other."""
-    configuration = configuration_directory(home)
-    made = configuration / f"fleet-made-{version('openai-codex')}"
-    if made.exists():
-        yield
-        return
-    with open(os.open(configuration / "fleet-lock", _LOCK, 0o600), "w") as lock:  # noqa: PTH123 - never through a link
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-        made.touch()
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def cli_path() -> Path:
     """Return the CLI to run: the one in the SDK's wheel, unless FLEET_CODEX_CLI names another."""
     if settings.FLEET_CODEX_CLI:
@@ -142,7 +117,7 @@ def cli_path() -> Path:
 
 
 def configuration_directory(home: Path) -> Path:
-    """Return the bot's own CODEX_HOME."""
+    """Return the bot's CODEX_HOME as its CLI knows it; of what is in there, one process leaves the next what was said."""
     return home / ".codex"
 
 

@@ -56,9 +56,8 @@ class CodexRun(CliRun):
         """Start the CLI and wait until its thread is open; it calls no API before it gets a prompt."""
         plan = launch.prepare(self._prompt)
         self._servers = plan.servers
-        with launch.alone_at_first(self._prompt.home):
-            facts = self._spawn(plan)
-            self._wait_ready()
+        facts = self._spawn(plan)
+        self._wait_ready()
         return facts
 
     # --- The turn --------------------------------------------------------------------------------------------------------

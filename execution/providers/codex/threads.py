@@ -11,7 +11,8 @@ from typing import Any
 
 from execution.sandbox import open_plain
 
-THREADS = "fleet-threads"  # the directory below CODEX_HOME
+THREADS = "fleet-threads"  # the directories below CODEX_HOME
+SESSIONS = "sessions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Threads:
         return next(self._transcripts(thread_id), None)
 
     def _transcripts(self, thread_id: str) -> Iterator[Path]:
-        return (self._configuration / "sessions").glob(f"**/rollout-*-{thread_id}.jsonl")
+        return (self._configuration / SESSIONS).glob(f"**/rollout-*-{thread_id}.jsonl")
 
 
 def _numbers(told: Mapping[str, int]) -> dict[str, int]:

@@ -10,10 +10,14 @@ from fleet.console.statuses import Status
 
 @dataclass(frozen=True, slots=True)
 class LoginRow:
-    """A provider and its login: whether it is used, else why not, since when and until when. `id` is that of a breaker, if it has one."""
+    """A provider and its login: whether it is used, else why not, since when and until when. `id` is that of a breaker, if it has one.
+
+    `kind` is the word for what stands behind the login: a key, a subscription, or just a login where nobody knows any more.
+    """
 
     provider: str
     login: str
+    kind: str
     status: Status
     sentence: str
     opened_at: dt.datetime | None

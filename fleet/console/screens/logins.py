@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 
+from budgets.states import Billing
 from conversations import queries as conversation_queries
 from execution import queries as execution_queries
 from execution.models import Breaker, ProviderCheck
@@ -12,6 +13,8 @@ from execution.providers import registry
 from execution.states import BreakerState, Cause
 from fleet.console.presenters import CaseRow, CheckRow, LoginRow
 from fleet.console.statuses import check_status, login_status
+
+_KINDS: dict[str, str] = {Billing.API: "key", Billing.SUBSCRIPTION: "subscription"}
 
 
 def login_rows() -> tuple[list[LoginRow], list[LoginRow]]:
@@ -59,6 +62,7 @@ def _row(seen: execution_queries.Login, breaker: Breaker | None) -> LoginRow:
     return LoginRow(
         provider=seen.provider.capitalize(),
         login=seen.login,
+        kind=_KINDS.get(seen.billing, "login"),
         status=login_status(state),
         sentence=_why(breaker) if breaker and is_shut else seen.missing,
         opened_at=breaker.opened_at if breaker and is_shut else None,

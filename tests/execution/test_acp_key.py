@@ -1,0 +1,57 @@
+"""An agent that takes its key from a pipe: a tool of its finds the key nowhere. A real agent, an emulated model."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from execution.providers import registry
+from execution.states import ExecutionState
+from identities.models import Identity
+from tests.emulators import agents
+from tests.emulators.model import ModelEmulator
+from tests.execution.running import Run
+from tests.execution.test_claude_key import everything_stored
+from tests.factories import execution as made
+
+pytestmark = [pytest.mark.realcli, pytest.mark.timeout(120), pytest.mark.django_db(transaction=True)]
+LOOK = r"""
+exec > looked.txt 2>&1
+env; cat /proc/*/environ /proc/*/cmdline | tr '\0' '\n'; for pipe in /proc/*/fd/*; do timeout 1 cat $pipe < /dev/null; done
+grep -rs canary "$HOME" "$TMPDIR" /tmp /run /etc
+"""
+
+
+@pytest.fixture
+def bot(settings, model_emulator: ModelEmulator) -> Identity:
+    name = f"agent-{uuid.uuid4().hex[:6]}"  # a provider is made once, and each test has another model
+    settings.FLEET_ACP_AGENTS = {name: replace(agents.claude_agent(model_emulator.url), name=name)}
+    settings.FLEET_PROVIDERS = {
+        **settings.FLEET_PROVIDERS,
+        name: f"execution.providers.acp.provider.AcpProvider:{name}",
+    }
+    settings.FLEET_ACP_SECRETS = {"AGENT_KEY": f"sk-ant-canary-{uuid.uuid4().hex}"}
+    model_emulator.call_tool("look around", "Bash", {"command": LOOK, "description": "look"}, then="Nothing here.")
+    return made.BotFactory(tools=["Bash"], provider_chain=[name])
+
+
+def test_the_key_is_nowhere_to_be_found(run: Run, bot: Identity, settings, model_emulator: ModelEmulator) -> None:
+    (name,), key = bot.provider_chain, settings.FLEET_ACP_SECRETS["AGENT_KEY"]
+    registry.get(name).warm_up()
+    row = run(made.queued("look around", identity=bot, provider=name))
+    assert (row.state, row.answer) == (ExecutionState.SUCCEEDED, "Nothing here."), row.sentence
+    for request in model_emulator.requests:
+        assert [header.lower() for header, text in request.headers.items() if key in text] == ["x-api-key"]
+        assert key not in request.body.decode()
+    found = (settings.FLEET_WORKSPACES / bot.slug / "looked.txt").read_text(errors="replace")
+    assert "AGENT_KEY_PIPE=" in found and "claude-agent-acp" in found, "it did not look"
+    assert key not in found and key not in everything_stored()
+    written = (path for place in (settings.FLEET_HOMES, settings.FLEET_WORKSPACES) for path in place.rglob("*"))
+    assert not [path for path in written if path.is_file() and key.encode() in path.read_bytes()]
+
+
+def test_an_agent_without_the_key_for_its_pipe_says_which_is_missing(bot: Identity, settings) -> None:
+    settings.FLEET_ACP_SECRETS = {"AGENT_KEY": ""}
+    assert "AGENT_KEY" in registry.make(bot.provider_chain[0]).check()
