@@ -56,7 +56,7 @@ ROUTES: dict[str, Rule] = {
     "api:turn-events": Rule(Permission.SIGNED_IN, gateway=True),
     "api:turn-stop": Rule(Permission.BOT_TALK),  # one's own turn, or anybody's with the right to: the view asks
     "api:conversations": SIGNED_IN,
-    "api:conversation": SIGNED_IN,
+    "api:conversation": Rule(Permission.SIGNED_IN, write=Permission.BOT_TALK),  # changed as console:busy_mode is
     "api:conversation-messages": SIGNED_IN,
     # stopping
     "api:kill-orders": Rule(Permission.FLEET_VIEW, write=Permission.FLEET_STOP),
