@@ -265,6 +265,7 @@ ACCOUNT_LOGOUT_ON_GET = False
 
 # --- Security ---------------------------------------------------------------------------------------------------------
 CSRF_TRUSTED_ORIGINS = FLEET_ALLOWED_ORIGINS
+CSRF_FAILURE_VIEW = "fleet.errors.csrf_failure"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
