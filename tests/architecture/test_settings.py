@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from identities.actions.declared import _LIMITS as LIMITS
+from identities.validators import BOUNDS
 from tests.architecture.source import ROOT
 
 READERS = [*(ROOT / "fleet/settings").glob("*.py"), *(ROOT / "fleet/platform").glob("*.py")]
@@ -15,6 +17,7 @@ READERS = [*(ROOT / "fleet/settings").glob("*.py"), *(ROOT / "fleet/platform").g
 NOT_TO_BE_COPIED = {"FLEET_DEBUG"}
 BY_BOT = "FLEET_TELEGRAM_<BOT>_TOKEN"
 _ROW = re.compile(r"^\| `([A-Z][A-Z_<>]+)` \|\s*(.*?)\s*\| .+ \|$", re.MULTILINE)
+_LIMIT = re.compile(r"^\| `([a-z_]+)` \| (\d+) \| (\d+) \| (.+) \|$", re.MULTILINE)
 _EXAMPLE = re.compile(r"^#?([A-Z][A-Z_]+)=(.*)$", re.MULTILINE)
 _COMPOSED = re.compile(r"\$\{([A-Z_]+):")
 
@@ -73,3 +76,11 @@ def test_what_is_empty_by_itself_shows_no_value(name: str) -> None:
 def test_the_example_sets_nothing() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     assert [line for line in lines if line.strip() and not line.startswith("#")] == []
+
+
+def test_the_limits_of_a_bot_are_those_that_hold() -> None:
+    text = (ROOT / "docs/settings.md").read_text()
+    told = {name: (int(least), int(most), "0:" in what) for name, least, most, what in _LIMIT.findall(text)}
+    assert told == {
+        name: (BOUNDS[field].least, BOUNDS[field].most, bool(BOUNDS[field].zero)) for name, field in LIMITS.items()
+    }
