@@ -49,7 +49,9 @@ def set_busy_mode(*, conversation: Conversation, mode: str, by: Actor) -> bool:
             f"There is no busy mode “{mode[:40]}”.", next_step=f"Choose one of: {', '.join(BusyMode.values)}."
         )
     # Locked, so that of two who choose at once each is told, and journalled, what was there before their choice.
-    before = Conversation.objects.select_for_update(no_key=True).values_list("busy_mode", flat=True).get(pk=conversation.pk)
+    before = (
+        Conversation.objects.select_for_update(no_key=True).values_list("busy_mode", flat=True).get(pk=conversation.pk)
+    )
     conversation.busy_mode = mode
     if before == mode:
         return False

@@ -100,7 +100,8 @@ class TestChangingHowAConversationTreatsMessages:
         assert not JournalEntry.objects.filter(event=events.BUSY_MODE_SET).exists()
 
     @pytest.mark.parametrize(
-        "body", [{"busy_mode": "quickly"}, {"busy_mode": ""}, {"busy": "steer"}, {"busy_mode": "steer", "title": "x"}, {}]
+        "body",
+        [{"busy_mode": "quickly"}, {"busy_mode": ""}, {"busy": "steer"}, {"busy_mode": "steer", "title": "x"}, {}],
     )
     def test_anything_else_is_refused_and_changes_nothing(
         self, call: Call, talk: Conversation, eva: Person, body: dict[str, str]

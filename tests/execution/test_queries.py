@@ -105,7 +105,7 @@ class TestTheMockSaysWhyItAnswers:
     def test_next_to_a_login_that_is_left_alone_it_asks_for_no_key(self, settings) -> None:
         settings.ANTHROPIC_API_KEY = KEY
         said = reason.why(["claude", "mock"])
-        assert "while claude cannot answer; the page Logins says until when" in said
+        assert "while claude cannot answer; the page Logins says why" in said
         assert "API_KEY" not in said
 
     @pytest.mark.parametrize("chain", [["claude"], ["mock"], ["claude", "mock"]])
@@ -113,7 +113,9 @@ class TestTheMockSaysWhyItAnswers:
         bot = made.BotFactory(provider_chain=chain)
         texts = identity_queries.compiled(bot)
         prompt = workspace.prompt_of(bot, texts, model=script.MODEL, session_id="s", session_turns=0)
-        steps = script.play(prompt, (UserText("u", "Hello"),), lambda call: None, heard=lambda: (UserText("u", "Hello"),))
+        steps = script.play(
+            prompt, (UserText("u", "Hello"),), lambda call: None, heard=lambda: (UserText("u", "Hello"),)
+        )
         (end,) = [event for _, event in steps if isinstance(event, Finished)]
         assert end.text.endswith(reason.why(chain))
 

@@ -21,7 +21,7 @@ def why(chain: Sequence[str]) -> str:
         return f"This bot's settings name me as its first provider. {_instead()}"
     if lacks := registry.lacking(before):
         return f"I am the next in this bot's chain, as {' and '.join(before)} cannot be used here. {lacks}"
-    return f"I am the next in this bot's chain while {' and '.join(before)} cannot answer; the page Logins says until when."
+    return f"I am the next in this bot's chain while {' and '.join(before)} cannot answer; the page Logins says why."
 
 
 def _instead() -> str:
@@ -30,4 +30,6 @@ def _instead() -> str:
     ready = [name for name in others if not registry.get(name).check()]
     if ready:
         return f"A real model answers here once an administrator names {' or '.join(ready)} before me."
-    return f"A real model answers here once an administrator names {others[0]} before me. {registry.lacking(others[:1])}"
+    return (
+        f"A real model answers here once an administrator names {others[0]} before me. {registry.lacking(others[:1])}"
+    )
