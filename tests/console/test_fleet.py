@@ -68,7 +68,7 @@ def test_a_turn_that_waits_for_a_login_says_so_here_and_on_the_runner(
     ada, eva = Identity.objects.get(slug="ada"), people["operator"]
     talk = Conversation.objects.create(account="web:ada", chat_id="1", identity=ada, person=eva)
     hour = dt.timedelta(hours=1)
-    turn = Turn.objects.create(conversation=talk, identity=ada, person=eva, parked_until=clock.now() + hour)
+    turn = Turn.objects.create(conversation=talk, identity=ada, person=eva, route={}, parked_until=clock.now() + hour)
     assert row().why_idle == "1 turn: the first waits until one of its logins may be used again"
     assert "1 message waits until a login may be used again: see Logins" in text_of(operator.get("/runner/"))
     Turn.objects.filter(pk=turn.pk).update(parked_until=clock.now() - hour)
