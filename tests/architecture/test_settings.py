@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fleet.platform import bounds
 from identities.actions.declared import _LIMITS as LIMITS
 from identities.validators import BOUNDS
 from tests.architecture.source import ROOT
@@ -84,3 +85,18 @@ def test_the_limits_of_a_bot_are_those_that_hold() -> None:
     assert told == {
         name: (BOUNDS[field].least, BOUNDS[field].most, bool(BOUNDS[field].zero)) for name, field in LIMITS.items()
     }
+
+
+def test_bounds_are_of_settings_that_are_read_and_allow_their_defaults() -> None:
+    assert bounds.LEAST.keys() <= READ.keys()
+    assert bounds.complaint({name: READ[name] for name in bounds.LEAST if READ[name] is not ...}) == ""
+    assert bounds.complaint({name: least for name, (least, _) in bounds.LEAST.items()}) == ""
+    assert bounds.complaint({}) == ""
+
+
+@pytest.mark.parametrize("name", sorted(bounds.LEAST))
+@pytest.mark.parametrize("text", ["below", "many", "nan", "-1"])
+def test_a_number_that_nothing_works_with_is_refused_with_what_to_write(name: str, text: str) -> None:
+    least, instead = bounds.LEAST[name]
+    said = bounds.complaint({name: str(least - 1) if text == "below" else text})
+    assert said.startswith(f"{name} is “") and f"from {least:g} on" in said and instead in said
