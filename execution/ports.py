@@ -93,6 +93,7 @@ class Prompt:
     tools: tuple[str, ...] = ()
     mcp_config: Mapping[str, Connection] = field(default_factory=dict)  # by name; secrets stay sealed until the launch
     confinement: Confinement = Confinement()
+    chain: tuple[str, ...] = field(default=(), compare=False)  # the bot's providers, for one that says why it answers
 
     @property
     def resume(self) -> bool:

@@ -65,8 +65,7 @@ def execution_mode() -> ExecutionMode:
     without = [chain for chain, name in answering.items() if name not in chain]
     if not without:
         return ExecutionMode(next(iter(answering.values())), "")
-    known = [name for name in without[0] if name in settings.FLEET_PROVIDERS] or ["claude"]
-    missing = registry.get(known[0]).check()
+    missing = registry.lacking(without[0])
     return ExecutionMode(
         "mock",
         f"Bots answer with the built-in mock, which costs nothing and thinks nothing. {missing}",

@@ -6,9 +6,18 @@ import structlog
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBadRequest,
+    HttpResponseBase,
+    HttpResponseForbidden,
+    HttpResponseNotAllowed,
+    JsonResponse,
+)
 from django.template import TemplateDoesNotExist
 from django.template.loader import render_to_string
+from django.urls import is_valid_path
 from django.utils.deprecation import MiddlewareMixin
 from django.views import defaults
 from psycopg_pool import PoolTimeout
@@ -27,8 +36,31 @@ class BodyTooLarge(FleetError):
     code = "too_long"
 
 
+class WrongMethod(FleetError):
+    """The address takes another method. `page` is where a person goes on."""
+
+    status = 405
+    code = "method"
+
+    def __init__(self, request: HttpRequest, allowed: str) -> None:
+        self.page = _page_above(request.path)
+        if request.method in ("GET", "HEAD"):
+            what, why = "This address is not a page.", "It only takes what a form or a button sends to it."
+        else:
+            what, why = "This address does not take what was sent.", f"It takes {allowed} and not {request.method}."
+        super().__init__(what, why=f"{why} Nothing was done.", next_step="Go on from the page it belongs to.")
+
+
 class FleetErrorMiddleware(MiddlewareMixin):
-    """Turns an error that Fleet can explain into an answer; leaves every other to Django."""
+    """Turns an error that Fleet can explain into an answer, and a bare refusal of a method; leaves every other to Django."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Return the answer; Django's own to a wrong method is an empty page, which nobody who reloads one could read."""
+        if not isinstance(response, HttpResponseNotAllowed) or response.content:
+            return response
+        explained = answer(request, WrongMethod(request, response["Allow"]))
+        explained["Allow"] = response["Allow"]
+        return explained
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Return the answer, or None when there is nothing to explain."""
@@ -77,11 +109,27 @@ def _page(request: HttpRequest, error: FleetError) -> HttpResponse:
         return HttpResponse(error.sentence, status=error.status, content_type="text/plain; charset=utf-8")
 
 
+def _page_above(path: str) -> str:
+    """Return the page that an address belongs to, as /logins/ is for /logins/7/reset/; every first part of one is a page."""
+    first = f"/{path.lstrip('/').partition('/')[0]}/"
+    return first if is_valid_path(first) else "/"
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponseBase:
+    """Answer a form that Django did not take for its own (CSRF_FAILURE_VIEW)."""
+    if wants_json(request):
+        return answer(request, Refused("You may not do this.", why=reason, next_step="Reload the page and try again."))
+    return HttpResponseForbidden(render_to_string("403_csrf.html", {"page": _page_above(request.path)}, request))
+
+
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Answer a request that Django itself could not read (handler400)."""
     if wants_json(request):
         return answer(request, Invalid("The request was not understood.", next_step="See /api/schema/ for the format."))
-    return defaults.bad_request(request, exception)
+    try:
+        return HttpResponseBadRequest(render_to_string("400.html", {}, request))
+    except Exception:  # a host that is not ours, or cookies that are none: without them the page comes out as well
+        return defaults.bad_request(request, exception)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:

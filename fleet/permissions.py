@@ -6,12 +6,14 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import ResolverMatch
 from django.utils.deprecation import MiddlewareMixin
+from django.utils.http import url_has_allowed_host_and_scheme
 
 from fleet import errors
 from fleet.kernel.exceptions import FleetError, Refused
@@ -56,7 +58,7 @@ ROUTES: dict[str, Rule] = {
     "api:turn-events": Rule(Permission.SIGNED_IN, gateway=True),
     "api:turn-stop": Rule(Permission.BOT_TALK),  # one's own turn, or anybody's with the right to: the view asks
     "api:conversations": SIGNED_IN,
-    "api:conversation": SIGNED_IN,
+    "api:conversation": Rule(Permission.SIGNED_IN, write=Permission.BOT_TALK),  # changed as console:busy_mode is
     "api:conversation-messages": SIGNED_IN,
     # stopping
     "api:kill-orders": Rule(Permission.FLEET_VIEW, write=Permission.FLEET_STOP),
@@ -224,6 +226,16 @@ def is_from_this_machine(request: RequestLike) -> bool:
         return False
 
 
+def _after_signing_in(request: HttpRequest) -> str:
+    """Return where somebody goes on who has signed in: to the page they asked for, or back to the one whose form they sent."""
+    if request.method in _SAFE:
+        return request.get_full_path()
+    form = request.headers.get("Referer", "")
+    ours = url_has_allowed_host_and_scheme(form, {request.get_host()}, require_https=request.is_secure())
+    parts = urlsplit(form)
+    return f"{parts.path}?{parts.query}".rstrip("?") if ours and parts.path else "/"
+
+
 class MatrixMiddleware(MiddlewareMixin):
     """Asks the matrix before every view. API views ask it themselves, once they know whose token it is."""
 
@@ -238,7 +250,7 @@ class MatrixMiddleware(MiddlewareMixin):
         except NotSignedIn as error:
             if errors.wants_json(request):
                 return errors.answer(request, error)
-            return redirect_to_login(request.get_full_path())
+            return redirect_to_login(_after_signing_in(request))
         except Exception as error:
             explained = errors.explain(error)
             if explained is None:

@@ -9,6 +9,7 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth import admin as _registers_group  # noqa: F401 - and it is taken away again below
 from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
@@ -35,6 +36,7 @@ from identities.models import (
     ToolGrant,
 )
 from identities.permissions import Permission, Role
+from identities.validators import validate_host
 
 REPAIRED = "admin.record.repaired"
 REMOVED = "admin.record.removed"
@@ -143,10 +145,32 @@ class PersonAdmin(MatrixAdmin):
         super().save_model(request, obj, form, change)
 
 
+class IdentityForm(forms.ModelForm):  # type: ignore[type-arg]  # likewise
+    """The hosts are checked here too: Django's form would say which of them is wrong and not why."""
+
+    class Meta:
+        model = Identity
+        fields = "__all__"  # noqa: DJ007 - as admin shows them
+
+    def clean_allowed_hosts(self) -> list[str]:
+        """Return the hosts; ValidationError says of each that is none what to write."""
+        hosts: list[str] = self.cleaned_data["allowed_hosts"] or []
+        wrong = []
+        for host in hosts:
+            try:
+                validate_host(host)
+            except ValidationError as error:
+                wrong.append(error)
+        if wrong:
+            raise ValidationError(wrong)
+        return hosts
+
+
 @admin.register(Identity)
 class IdentityAdmin(MatrixAdmin):
     """Bots. Their state moves by its steps only, and a sandbox is waived by its action, which asks for a reason."""
 
+    form = IdentityForm
     list_display = ("slug", "name", "title", "department", "state", "model", "owner")
     list_filter = ("state", "department", "network")
     list_select_related = ("owner",)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import pgtrigger
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.postgres.fields import ArrayField
-from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -17,33 +16,15 @@ from django.utils.crypto import salted_hmac
 
 from fleet.kernel import secrets
 from fleet.kernel.transitions import steps_trigger
+from identities import validators
 from identities.permissions import MATRIX, Permission, Role
 from identities.ports import Connection
 from identities.states import IDENTITY, Effort, IdentityState, NetworkPolicy, TextKind, ToolDecision, Transport
-from identities.validators import validate_names
+from identities.triggers import NO_RING_OF_MANAGERS, only_sensible_numbers
 
 # Slugs and skill names become folders, so the database itself keeps them to letters, digits and dashes.
 FOLDER_NAME = r"^[a-z0-9][a-z0-9-]*$"
-# A host as an allowlist names it: `api.example.com`, `*.example.com`, `10.0.0.5:8443`, `[fd00::1]`.
-HOST = r"^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?\Z|^\[[0-9a-f:]+\](:[0-9]{1,5})?\Z"
 _SERVER_PLACE = {"table": "identities_mcpserver", "column": "secrets_sealed"}
-
-# The lock makes two moves that would close a ring only together pass one after the other.
-NO_RING_OF_MANAGERS = """
-    PERFORM pg_advisory_xact_lock(hashtext('identities.manager_tree'));
-    IF EXISTS (
-        WITH RECURSIVE above(id) AS (
-            SELECT NEW.manager_id
-            UNION
-            SELECT bot.manager_id FROM {meta.db_table} AS bot JOIN above ON bot.id = above.id
-            WHERE bot.manager_id IS NOT NULL
-        )
-        SELECT 1 FROM above WHERE id = NEW.id
-    ) THEN
-        RAISE EXCEPTION 'identity_manager_tree: % would manage itself', NEW.slug USING ERRCODE = 'check_violation';
-    END IF;
-    RETURN NEW;
-"""
 
 
 def default_chain() -> list[str]:
@@ -125,27 +106,35 @@ class Identity(models.Model):
     manager = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="reports")
     owner = models.ForeignKey(Person, on_delete=models.PROTECT, null=True, blank=True, related_name="bots")
     state = models.CharField(max_length=12, choices=IdentityState.choices, default=IdentityState.DRAFT)
-    provider_chain = ArrayField(models.CharField(max_length=20), default=default_chain)
+    provider_chain = ArrayField(
+        models.CharField(max_length=20), default=default_chain, validators=[validators.validate_chain]
+    )
     model = models.CharField(max_length=80, default="claude-haiku-4-5")
     effort = models.CharField(max_length=10, choices=Effort.choices, blank=True)
-    max_turns = models.PositiveIntegerField(default=30, validators=[MinValueValidator(1)])
-    max_minutes = models.PositiveIntegerField(default=15, validators=[MinValueValidator(1)])
-    max_tool_calls = models.PositiveIntegerField(default=100)
-    max_megabytes = models.PositiveIntegerField(
-        default=2048, help_text="memory of one turn with everything it starts; 0: no limit"
+    max_turns = models.PositiveIntegerField(default=30, validators=[validators.Sensible("max_turns")])
+    max_minutes = models.PositiveIntegerField(default=15, validators=[validators.Sensible("max_minutes")])
+    max_tool_calls = models.PositiveIntegerField(
+        default=100, validators=[validators.Sensible("max_tool_calls")], help_text="of one turn; 0: it uses no tools"
     )
-    concurrency = models.PositiveIntegerField(default=4, validators=[MinValueValidator(1)])
+    max_megabytes = models.PositiveIntegerField(
+        default=2048,
+        validators=[validators.Sensible("max_megabytes")],
+        help_text="memory of one turn with everything it starts, at least 512; 0: no limit",
+    )
+    concurrency = models.PositiveIntegerField(default=4, validators=[validators.Sensible("concurrency")])
     warm = models.BooleanField(default=True, help_text="its process stays for the next turn of a session")
     prewarmed = models.PositiveSmallIntegerField(
         default=0,
+        validators=[validators.Sensible("prewarmed")],
         help_text="processes kept ready for first turns, in each worker that it is busy in (some 280 MB each)",
     )
     timezone = models.CharField(max_length=64, default="UTC")
     network = models.CharField(max_length=10, choices=NetworkPolicy.choices, default=NetworkPolicy.PROVIDER)
     allowed_hosts = ArrayField(
-        models.CharField(max_length=255, validators=[RegexValidator(HOST, "Write a host as api.example.com[:port].")]),
+        models.CharField(max_length=255, validators=[validators.validate_host]),
         default=list,
         blank=True,
+        validators=[validators.validate_hosts],
         help_text="for the network policy “allowlist”: api.example.com, *.example.com, 10.0.0.5:8443",
     )
     sandbox_waiver = models.TextField(blank=True, help_text="why its CLI may run without a sandbox; empty: it may not")
@@ -160,6 +149,10 @@ class Identity(models.Model):
             models.CheckConstraint(condition=~Q(manager=F("id")), name="identity_not_its_own_manager"),
             models.CheckConstraint(condition=Q(concurrency__gte=1), name="identity_concurrency_positive"),
             models.CheckConstraint(condition=Q(network__in=NetworkPolicy.values), name="identity_has_known_network"),
+            models.CheckConstraint(
+                condition=~Q(network=NetworkPolicy.ALLOWLIST) | Q(allowed_hosts__len__gte=1),
+                name="identity_allowlist_lists_somebody",
+            ),
         ]
         triggers = [
             steps_trigger(IDENTITY),
@@ -170,14 +163,21 @@ class Identity(models.Model):
                 condition=pgtrigger.Q(new__manager__isnull=False),
                 func=pgtrigger.Func(NO_RING_OF_MANAGERS),
             ),
+            pgtrigger.Trigger(
+                name="sensible_numbers",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert | pgtrigger.UpdateOf(*validators.BOUNDS),
+                func=only_sensible_numbers(),
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.slug})"
 
     def clean(self) -> None:
-        """Refuse a provider and a time zone that this installation does not have."""
-        validate_names(provider_chain=self.provider_chain or (), timezone=self.timezone)
+        """Refuse a provider and a time zone that this installation does not have, and an allowlist of nobody."""
+        validators.validate_names(provider_chain=self.provider_chain or (), timezone=self.timezone)
+        validators.validate_network(network=self.network, allowed_hosts=self.allowed_hosts or ())
 
 
 class TextVersion(models.Model):

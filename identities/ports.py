@@ -53,7 +53,7 @@ class Connection:
 
     def secrets(self) -> dict[str, str]:
         """Return its secrets by name. Raises Invalid for one that has no value yet, SecretUnreadable for another key's."""
-        values: dict[str, str] = json.loads(secrets.unseal(self.sealed, **dict(self.place))) if self.sealed else {}
+        values = self._values()
         missing = sorted(set(self.secret_names) - values.keys())
         if missing:
             raise Invalid(
@@ -62,4 +62,15 @@ class Connection:
             )
         for value in values.values():
             masking.register(value)
+        return values
+
+    def missing(self) -> tuple[str, ...]:
+        """Return the secrets that it names and that have no value here, or none that this installation's keys open."""
+        try:
+            return tuple(sorted(set(self.secret_names) - self._values().keys()))
+        except secrets.SecretUnreadable:
+            return self.secret_names
+
+    def _values(self) -> dict[str, str]:
+        values: dict[str, str] = json.loads(secrets.unseal(self.sealed, **dict(self.place))) if self.sealed else {}
         return values

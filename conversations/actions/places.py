@@ -48,11 +48,14 @@ def set_busy_mode(*, conversation: Conversation, mode: str, by: Actor) -> bool:
         raise Invalid(
             f"There is no busy mode “{mode[:40]}”.", next_step=f"Choose one of: {', '.join(BusyMode.values)}."
         )
-    before = conversation.busy_mode
-    changed = Conversation.objects.filter(pk=conversation.pk, busy_mode=before).exclude(busy_mode=mode)
-    if not changed.update(busy_mode=mode):
-        return False
+    # Locked, so that of two who choose at once each is told, and journalled, what was there before their choice.
+    before = (
+        Conversation.objects.select_for_update(no_key=True).values_list("busy_mode", flat=True).get(pk=conversation.pk)
+    )
     conversation.busy_mode = mode
+    if before == mode:
+        return False
+    Conversation.objects.filter(pk=conversation.pk).update(busy_mode=mode)
     subject = ("conversation", conversation.pk)
     journal.record(events.BUSY_MODE_SET, by=by, subject=subject, **{"from": before, "to": mode})
     live.hint(f"conversation:{conversation.pk}")

@@ -76,6 +76,7 @@ def prompt_of(
         tools=texts.tools,
         mcp_config={server.name: server for server in servers},
         confinement=_confinement(identity, servers),
+        chain=tuple(identity.provider_chain),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from django.conf import settings
@@ -28,6 +29,15 @@ def make(name: str) -> ExecutionProvider:
     path, _, agent = path.partition(":")
     provider: ExecutionProvider = import_string(path)(*([agent] if agent else []))
     return provider
+
+
+def lacking(chain: Sequence[str]) -> str:
+    """Return why no provider of a chain can be used here and what to do, empty when one can be or the chain names none."""
+    known = [name for name in chain if name in settings.FLEET_PROVIDERS]
+    if chain and not known:
+        return f"There is no provider called {chain[0]} here. An administrator can choose another one for the bot."
+    said = [get(name).check() for name in known]
+    return said[0] if said and all(said) else ""
 
 
 def usable(chain: list[str]) -> list[ExecutionProvider]:

@@ -6,11 +6,18 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from conversations import queries
-from fleet.api.base import ApiView, page_of, page_schema, person_of
-from fleet.api.serializers import ConversationSerializer, ErrorSerializer, PageSerializer, SaidSerializer
+from conversations import actions, policies, queries
+from fleet.api.base import ApiView, actor_of, body_of, page_of, page_schema, person_of
+from fleet.api.serializers import (
+    BusyModeSerializer,
+    ConversationSerializer,
+    ErrorSerializer,
+    PageSerializer,
+    SaidSerializer,
+)
 
 _ERRORS = dict.fromkeys((400, 401, 403, 404), ErrorSerializer)
+_WRITE_ERRORS = dict.fromkeys((400, 401, 403, 404, 411, 413, 415), ErrorSerializer)
 
 
 class Conversations(ApiView):
@@ -36,6 +43,19 @@ class ConversationDetail(ApiView):
     def get(self, request: Request, conversation_id: int) -> Response:
         """Return the conversation."""
         row = queries.get_conversation(conversation_id, person=person_of(request))
+        return Response(ConversationSerializer(row).data)
+
+    @extend_schema(
+        operation_id="change_conversation",
+        request=BusyModeSerializer,
+        responses={200: ConversationSerializer, **_WRITE_ERRORS},
+    )
+    def patch(self, request: Request, conversation_id: int) -> Response:
+        """Decide what becomes of messages that find the bot busy here, from the next one on; as /busy does in a chat."""
+        row = queries.get_conversation(conversation_id, person=person_of(request))
+        policies.check_can_set_busy_mode(row, person_of(request))
+        mode = body_of(request, BusyModeSerializer)["busy_mode"]
+        actions.set_busy_mode(conversation=row, mode=mode, by=actor_of(request))
         return Response(ConversationSerializer(row).data)
 
 

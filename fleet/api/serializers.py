@@ -8,7 +8,7 @@ from django.urls import reverse
 from rest_framework import serializers
 
 from conversations.models import Conversation, Message, Turn
-from conversations.states import TURN, Author, TurnState
+from conversations.states import TURN, Author, BusyMode, TurnState
 from execution.models import Execution
 from governance.models import KillOrder
 from governance.states import KillMode, KillScope, OrderState
@@ -188,6 +188,12 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
     class Meta:
         model = Conversation
         fields = ["id", "account", "identity", "person", "kind", "title", "busy_mode", "created_at", "last_message_at"]
+
+
+class BusyModeSerializer(KnownFieldsOnly):
+    """What becomes of messages that find the bot busy."""
+
+    busy_mode = serializers.ChoiceField(choices=BusyMode.choices)
 
 
 class SaidSerializer(serializers.ModelSerializer[Message]):

@@ -54,3 +54,8 @@ def age(moment: dt.datetime, now: dt.datetime) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """Return a counted noun: `1 process`, `2 processes`, `1,204 tokens`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def soon(moment: dt.datetime, now: dt.datetime) -> str:
+    """Return a moment that is awaited, both on one clock: `14:05`, or `28 November 14:05` on another day."""
+    return f"{moment:%H:%M}" if moment.date() == now.date() else f"{moment.day} {moment:%B %H:%M}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import environ
 
+from fleet.platform import bounds
 from fleet.platform.embedded import EmbeddedPostgres, EmbeddedValkey
 from fleet.platform.private import write_private
 
@@ -31,9 +32,14 @@ class Installation:
 
     @classmethod
     def from_environment(cls) -> Installation:
-        """Read FLEET_VAR, FLEET_HOST, FLEET_PORT, FLEET_PUBLIC_URL, DATABASE_URL and REDIS_URL."""
+        """Read FLEET_VAR, FLEET_HOST, FLEET_PORT, FLEET_PUBLIC_URL, DATABASE_URL and REDIS_URL.
+
+        Raises ValueError with a sentence for a port that is none, and for numbers of the settings that nothing would work with.
+        """
         env = environ.Env()
         env.read_env(ROOT / ".env")
+        if complaint := bounds.complaint(os.environ):
+            raise ValueError(complaint)
         return cls(
             var=Path(env.str("FLEET_VAR", default=str(ROOT / "var"))).resolve(),
             host=env.str("FLEET_HOST", default="127.0.0.1"),

@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from execution.providers.acp import agents
 from fleet.kernel.database import ask_again
 from fleet.kernel.masking import mask_event, register
+from fleet.platform import bounds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 env = environ.Env()
@@ -25,6 +26,8 @@ VAR = Path(env.str("FLEET_VAR", default=str(ROOT / "var"))).resolve()
 # Where `make run` says on which sockets its embedded servers listen; a named DATABASE_URL or REDIS_URL wins.
 if (VAR / "servers.env").is_file():
     env.read_env(VAR / "servers.env")
+if _complaint := bounds.complaint(os.environ):
+    raise ImproperlyConfigured(_complaint)
 
 
 def _own_secret(name: str) -> str:
@@ -267,6 +270,7 @@ ACCOUNT_LOGOUT_ON_GET = False
 
 # --- Security ---------------------------------------------------------------------------------------------------------
 CSRF_TRUSTED_ORIGINS = FLEET_ALLOWED_ORIGINS
+CSRF_FAILURE_VIEW = "fleet.errors.csrf_failure"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https

@@ -24,6 +24,12 @@ register.filter("duration", wording.duration)
 
 
 @register.filter
+def soon(moment: dt.datetime) -> str:
+    """Return when something awaited comes, on the reader's clock."""
+    return wording.soon(timezone.localtime(moment), timezone.localtime(clock.now()))
+
+
+@register.filter
 def counted(number: int, nouns: str) -> str:
     """Return `3 processes` for `3|counted:"process,processes"`."""
     noun, _, plural = nouns.partition(",")

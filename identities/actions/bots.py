@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -35,7 +35,7 @@ def update_identity(*, identity: Identity, by: Actor, **changes: Any) -> Identit
     before = {name: getattr(row, name) for name in changes}
     for name, value in changes.items():
         setattr(row, name, value)
-    _check(row)
+    _check(row, only=changes.keys())
     _save(row, changes)
     journal.record(
         events.IDENTITY_CHANGED,
@@ -47,9 +47,11 @@ def update_identity(*, identity: Identity, by: Actor, **changes: Any) -> Identit
     return row
 
 
-def _check(identity: Identity) -> None:
+def _check(identity: Identity, *, only: Collection[str] | None = None) -> None:
+    """Raise Invalid for what cannot be stored. What was there before a rule was made stays until it is changed itself (`only`)."""
+    kept = {field.name for field in Identity._meta.concrete_fields} - set(only) if only is not None else set()
     try:
-        identity.full_clean()
+        identity.full_clean(exclude=kept)
     except ValidationError as error:
         raise Invalid(
             f"The bot {identity.slug[:60]!r} cannot be stored like this.",

@@ -1,6 +1,6 @@
 """Reads of people and bots; no side effects."""
 
-from identities.queries.bindings import connections, unsandboxed
+from identities.queries.bindings import ServerView, connections, server_views, unsandboxed
 from identities.queries.bots import compiled, find_identity, get_identity, identities
 from identities.queries.declared import declared_fleet
 from identities.queries.people import (
@@ -13,6 +13,7 @@ from identities.queries.people import (
 )
 
 __all__ = [
+    "ServerView",
     "compiled",
     "connections",
     "declared_fleet",
@@ -25,5 +26,6 @@ __all__ = [
     "get_person",
     "identities",
     "pending_codes",
+    "server_views",
     "unsandboxed",
 ]

@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 from django.test import Client
 
-from conversations.models import Turn
+from conversations.models import Conversation, Turn
 from execution import actions as execution_actions
 from execution.models import Execution, Worker
 from execution.ports import ProcessFacts
@@ -59,6 +59,19 @@ def test_without_a_worker_nobody_is_called_ready() -> None:
 
 def test_a_waiting_turn_says_what_it_waits_for(turn: Turn, worker: Worker) -> None:
     assert row().status.word == "Queued"
+    assert row().why_idle == "1 turn: the first waits for a free worker"
+
+
+def test_a_turn_that_waits_for_a_login_says_so_here_and_on_the_runner(
+    people: dict[str, Person], worker: Worker, operator: Client
+) -> None:
+    ada, eva = Identity.objects.get(slug="ada"), people["operator"]
+    talk = Conversation.objects.create(account="web:ada", chat_id="1", identity=ada, person=eva)
+    hour = dt.timedelta(hours=1)
+    turn = Turn.objects.create(conversation=talk, identity=ada, person=eva, route={}, parked_until=clock.now() + hour)
+    assert row().why_idle == "1 turn: the first waits until one of its logins may be used again"
+    assert "1 message waits until a login may be used again: see Logins" in text_of(operator.get("/runner/"))
+    Turn.objects.filter(pk=turn.pk).update(parked_until=clock.now() - hour)
     assert row().why_idle == "1 turn: the first waits for a free worker"
 
 
@@ -126,8 +139,6 @@ def test_the_page_of_a_bot_shows_who_it_is_and_what_it_may(operator: Client, tur
     assert "You are <strong>Ada</strong>." in response.content.decode()
     assert "Read allow" in page
     assert "How was the quarter?" in page
-    assert "30 per message" in page
-    assert "Between turns its process stays" in page
     assert operator.get("/fleet/nobody/").status_code == 404
 
 

@@ -20,12 +20,12 @@ BY = Actor.system("test")
 SHELL = 3  # session, person, kill orders
 COUNTS = {
     "/fleet/": SHELL + 9,
-    "/fleet/ada/": SHELL + 11,
+    "/fleet/ada/": SHELL + 13,
     "/chat/": SHELL + 3,
     "/chat/{talk}/": SHELL + 7,
     "/kill-switch/": SHELL + 10,
     "/kill-switch/receipts/{order}/": SHELL + 6,
-    "/runner/": SHELL + 5,
+    "/runner/": SHELL + 6,
     "/account/": SHELL + 2,
     "/productivity/": SHELL,
 }

@@ -313,6 +313,15 @@ class TestSwitching:
         entry = JournalEntry.objects.get(event="conversations.conversation.busy_mode_set")
         assert (entry.details["from"], entry.details["to"], entry.actor_name) == ("collect", "steer", "eva")
 
+    def test_whoever_decides_last_decides_whatever_they_had_seen(self, eva):
+        say("Hello")
+        seen = Conversation.objects.get()
+        actions.set_busy_mode(conversation=Conversation.objects.get(), mode="followup", by=Actor.system("test"))
+        assert actions.set_busy_mode(conversation=seen, mode="steer", by=Actor.system("test"))
+        assert (seen.busy_mode, Conversation.objects.get().busy_mode) == ("steer", "steer")
+        last = JournalEntry.objects.filter(event="conversations.conversation.busy_mode_set").order_by("-pk")[0]
+        assert (last.details["from"], last.details["to"]) == ("followup", "steer")
+
     def test_a_word_that_is_no_mode_is_refused_with_those_that_are(self, eva):
         say("Hello")
         refused = say("/busy quickly")

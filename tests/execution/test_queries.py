@@ -6,8 +6,12 @@ import pytest
 
 from budgets.states import Billing
 from execution import queries
+from execution.engine import workspace
+from execution.ports import Finished, UserText
 from execution.providers import registry
+from execution.providers.mock import reason, script
 from fleet.kernel.exceptions import NotFound
+from identities import queries as identity_queries
 from tests.factories import execution as made
 
 KEY = "sk-ant-canary-not-a-key"
@@ -71,3 +75,65 @@ def test_a_provider_nobody_knows_is_passed_over(settings) -> None:
     assert queries.provider_for(made.BotFactory(provider_chain=["acme", "claude"]))[0] == "claude"
     with pytest.raises(NotFound, match="Known are: claude, codex, mock"):
         registry.get("acme")
+
+
+class TestTheMockSaysWhyItAnswers:
+    """What it says is true for each way in which a bot gets it."""
+
+    def test_it_stands_in_for_providers_that_lack_something_and_says_what(self) -> None:
+        said = reason.why(["claude", "codex"])
+        assert said == (
+            "I stand in, as none of this bot's providers can be used here."
+            " To talk to Claude, set ANTHROPIC_API_KEY in .env and restart."
+        )
+
+    def test_it_names_what_the_bots_own_provider_lacks_and_no_other_key(self, settings) -> None:
+        settings.ANTHROPIC_API_KEY = KEY
+        assert "OPENAI_API_KEY" in reason.why(["codex"])
+        assert "ANTHROPIC_API_KEY" not in reason.why(["codex"])
+
+    def test_a_provider_that_was_taken_away_is_named_and_no_key_asked_for(self, settings) -> None:
+        settings.ANTHROPIC_API_KEY = KEY
+        assert "There is no provider called acme here." in reason.why(["acme"])
+        assert "API_KEY" not in reason.why(["acme"])
+
+    def test_chosen_while_a_key_is_set_it_names_who_could_answer_instead(self, settings) -> None:
+        settings.ANTHROPIC_API_KEY = KEY
+        said = reason.why(["mock", "claude"])
+        assert said.startswith("This bot's settings name me as its first provider.")
+        assert "once an administrator names claude before me" in said
+        assert "API_KEY" not in said
+
+    def test_chosen_without_any_key_it_says_both_what_to_set_and_what_to_choose(self) -> None:
+        said = reason.why(["mock"])
+        assert "names claude before me" in said
+        assert "ANTHROPIC_API_KEY" in said
+
+    def test_next_in_a_chain_it_says_what_those_before_it_lack(self, settings) -> None:
+        settings.OPENAI_API_KEY = "sk-canary-not-a-key"
+        said = reason.why(["claude", "mock"])
+        assert said.startswith("I am the next in this bot's chain, as claude cannot be used here.")
+        assert "ANTHROPIC_API_KEY" in said
+
+    def test_next_to_a_login_that_is_left_alone_it_asks_for_no_key(self, settings) -> None:
+        settings.ANTHROPIC_API_KEY = KEY
+        said = reason.why(["claude", "mock"])
+        assert "while claude cannot answer; the page Logins says why" in said
+        assert "API_KEY" not in said
+
+    @pytest.mark.parametrize("chain", [["claude"], ["mock"], ["claude", "mock"]])
+    def test_its_answer_ends_with_it(self, chain: list[str]) -> None:
+        bot = made.BotFactory(provider_chain=chain)
+        texts = identity_queries.compiled(bot)
+        prompt = workspace.prompt_of(bot, texts, model=script.MODEL, session_id="s", session_turns=0)
+        steps = script.play(
+            prompt, (UserText("u", "Hello"),), lambda call: None, heard=lambda: (UserText("u", "Hello"),)
+        )
+        (end,) = [event for _, event in steps if isinstance(event, Finished)]
+        assert end.text.endswith(reason.why(chain))
+
+
+def test_the_banner_of_a_provider_that_was_taken_away_says_so(settings) -> None:
+    settings.ANTHROPIC_API_KEY = KEY
+    made.BotFactory(provider_chain=["acme"])
+    assert "There is no provider called acme here." in queries.execution_mode().sentence

@@ -31,7 +31,7 @@ from execution.models import (
 from execution.states import EventKind
 from fleet.kernel import clock
 from governance import actions as governance_actions
-from identities.models import ChatAccount, McpServer, PairingAttempt
+from identities.models import ChatAccount, Identity, McpServer, PairingAttempt
 from tests.conversations import scenes
 from tests.factories import budgets, governance, identities
 from tests.factories.execution import BY
@@ -179,3 +179,16 @@ def check_back_and_forth(app: str, earliest: str) -> None:
     call_command("migrate", verbosity=0)
     check_kept(before, rows(), held)
     assert sorted(row["session_turns"] for row in rows()["execution_execution"]) == [0, 1]
+
+
+def test_bots_with_settings_that_are_refused_since_are_kept_as_they_are(transactional_db: None) -> None:
+    senseless = {"max_megabytes": 1, "prewarmed": 1000, "max_turns": 0, "allowed_hosts": ["10.0.0.0/8"]}
+    with a_copy():
+        call_command("migrate", "identities", "0004_walls_and_mcp_servers", verbosity=0)
+        identities.IdentityFactory(slug="ada", **senseless)
+        identities.IdentityFactory(slug="bruno", network="allowlist")
+        call_command("migrate", verbosity=0)
+        ada, bruno = Identity.objects.order_by("slug")
+        assert {name: getattr(ada, name) for name in senseless} == senseless
+        # An allowlist of nobody let it reach its provider only, and that is what it is called now.
+        assert (bruno.network, bruno.allowed_hosts) == ("provider", [])

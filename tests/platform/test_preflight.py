@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fleet.platform import preflight
 from fleet.platform.embedded import free_port
-from fleet.platform.installation import Installation
+from fleet.platform.installation import ROOT, Installation
 from fleet.platform.preflight import NotReady
 
 
@@ -38,6 +40,20 @@ def test_a_free_port_passes() -> None:
 
 def test_an_address_of_another_machine_is_refused_by_name() -> None:
     assert "FLEET_HOST" in refused(preflight.check_port, "203.0.113.1", free_port())
+
+
+@pytest.mark.parametrize("arguments", [["-m", "fleet.platform", "up"], ["manage.py", "check"]])
+def test_a_setting_that_nothing_works_with_keeps_everything_from_starting_and_says_so(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    environment = {**os.environ, "FLEET_VAR": str(tmp_path / "var"), "FLEET_WARM_SECONDS": "0"}
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
+    started = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert started.returncode != 0
+    assert "FLEET_WARM_SECONDS is “0”: choose a number from 1 on" in started.stderr
+    assert "to keep no process, set FLEET_WARM_PROCESSES=0" in started.stderr
 
 
 @pytest.mark.parametrize("port", ["web", "0", "70000", "-1", ""])

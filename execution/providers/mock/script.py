@@ -22,6 +22,7 @@ from execution.ports import (
     UsageReported,
     UserText,
 )
+from execution.providers.mock import reason
 from execution.states import Cause, OutcomeClass
 
 MODEL = "mock-1"
@@ -96,7 +97,7 @@ def play(
         yield 0.0, _failure(request.directives["fail"])
         return
     texts = heard()
-    answer = _answer(Request.of(texts))
+    answer = _answer(Request.of(texts), prompt.chain)
     for word in re.findall(r"\S+\s*", answer):
         yield WORD_SECONDS, TextDelta(word)
     yield 0.0, _usage(prompt, texts, answer, named=named)
@@ -126,7 +127,7 @@ def _failure(wanted: str) -> Finished:
     return Finished.ruled(replace(ruling, sentence=f"The mock pretends: {ruling.sentence}"), details={})
 
 
-def _answer(request: Request) -> str:
+def _answer(request: Request, chain: tuple[str, ...] = ()) -> str:
     if "words" in request.directives:
         wanted = int(min(max(1.0, request.seconds("words")), MOST_WORDS))
         return " ".join(f"word{number}" for number in range(1, wanted + 1))
@@ -135,7 +136,7 @@ def _answer(request: Request) -> str:
     return (
         "I am the built-in mock: I show that messages arrive and answers come back, but I do not think, and I cost nothing.\n\n"
         f"You wrote:\n\n{quoted}\n\n"
-        "With an `ANTHROPIC_API_KEY` in `.env` and a restart, a real model answers here."
+        f"{reason.why(chain)}"
     )
 
 

@@ -1,7 +1,7 @@
 """What the console's templates consume: small frozen values, with nothing left to look up."""
 
 from fleet.console.presenters.accounts import AccountPage, GatewayRow, TokenRow
-from fleet.console.presenters.bots import BotName, BotPage, BotRow, Skill, Spend
+from fleet.console.presenters.bots import BotName, BotPage, BotRow, ChainRow, Runs, ServerRow, Skill, Spend
 from fleet.console.presenters.chats import (
     BusyChoice,
     BusyView,
@@ -26,6 +26,7 @@ __all__ = [
     "BusyChoice",
     "BusyView",
     "CaseRow",
+    "ChainRow",
     "ChatPage",
     "CheckRow",
     "ConversationRow",
@@ -40,6 +41,8 @@ __all__ = [
     "ReceiptLine",
     "ReceiptView",
     "RunnerPage",
+    "Runs",
+    "ServerRow",
     "Skill",
     "Spend",
     "StopReceipt",

@@ -83,17 +83,63 @@ class Skill:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainRow:
+    """One provider of a bot's chain: what answers with it, and whether it would. `until` is when a shut login may be tried again."""
+
+    place: int
+    provider: str
+    model: str
+    login: str
+    status: Status
+    sentence: str
+    until: dt.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRow:
+    """An MCP server of a bot, without any value that it is given. `settings` and `secrets` are names."""
+
+    id: int
+    name: str
+    reached: str
+    target: str
+    settings: tuple[str, ...]
+    secrets: tuple[tuple[str, bool], ...]
+    status: Status
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """How a bot runs: who answers for it, what it may use from outside, and its walls, limits and processes as names and values.
+
+    `answers` is the provider of its next turn with the model; None while messages wait.
+    """
+
+    chain: tuple[ChainRow, ...]
+    note: str
+    answers: tuple[str, str] | None
+    servers: tuple[ServerRow, ...]
+    walls: tuple[tuple[str, str], ...]
+    hosts: tuple[str, ...]
+    limits: tuple[tuple[str, str], ...]
+    processes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BotPage:
     """Everything the page of one bot shows."""
 
+    id: int
     row: BotRow
     owner: str
     manager: BotName | None
+    timezone: str
     soul: SafeString | None
     soul_version: str
     soul_since: dt.datetime | None
     soul_author: str
     skills: tuple[Skill, ...]
     grants: tuple[tuple[str, str], ...]
-    limits: tuple[tuple[str, str], ...]
+    runs: Runs
     conversations: tuple[ConversationRow, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 
@@ -16,16 +16,17 @@ from conversations.states import TurnState
 from execution import queries as execution_queries
 from execution.models import Execution
 from execution.states import EXECUTION, ExecutionState
-from fleet.console import markdown, wording
+from fleet.console import markdown
 from fleet.console.presenters import BotName, BotPage, BotRow, Skill, Spend
 from fleet.console.screens.chats import conversation_row
+from fleet.console.screens.runs import runs_of
 from fleet.console.statuses import Status
 from fleet.kernel import clock
 from governance.models import IN_FORCE, KillOrder
 from governance.states import KillMode, KillScope
 from identities import queries as identity_queries
 from identities.models import Identity, TextPointer, ToolGrant
-from identities.states import IdentityState, NetworkPolicy, TextKind
+from identities.states import IdentityState, TextKind
 
 PAGE = 50
 RECENT_CONVERSATIONS = 5
@@ -40,10 +41,14 @@ _OFF_DUTY = {
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """What was observed about one bot: its live executions, how many turns wait, its last execution, and an order that holds it."""
+    """What was observed about one bot: its live executions, how many turns wait, its last execution, and an order that holds it.
+
+    `parked`: all that waits does so for a login.
+    """
 
     running: Sequence[Execution]
     waiting: int
+    parked: bool
     last: Execution | None
     order: KillOrder | None
     workers: bool
@@ -66,9 +71,15 @@ def bot_page(slug: str) -> BotPage:
         bot = identity_queries.get_identity(slug)  # raises the sentence
     texts = list(TextPointer.objects.filter(identity=bot).select_related("live").order_by("name"))
     soul = next((text.live for text in texts if text.kind == TextKind.SOUL), None)
+    grants = tuple(ToolGrant.objects.filter(identity=bot).order_by("pattern").values_list("pattern", "decision"))
     recent = Conversation.objects.filter(identity=bot).select_related("identity").order_by("-last_message_at", "-pk")
+    row, runs = _rows([bot])[0], runs_of(bot, grants)
+    if runs.answers and row.status.tone != "running":
+        row = replace(row, provider=runs.answers[0], model=runs.answers[1])
     return BotPage(
-        row=_rows([bot])[0],
+        id=bot.pk,
+        row=row,
+        timezone=bot.timezone,
         owner=bot.owner.get_username() if bot.owner else "",
         manager=bot_name(bot.manager) if bot.manager else None,
         soul=markdown.render(soul.content, top=3, breaks=False) if soul else None,
@@ -80,8 +91,8 @@ def bot_page(slug: str) -> BotPage:
             for text in texts
             if text.kind == TextKind.SKILL
         ),
-        grants=tuple(ToolGrant.objects.filter(identity=bot).order_by("pattern").values_list("pattern", "decision")),
-        limits=_limits(bot),
+        grants=grants,
+        runs=runs,
         conversations=tuple(conversation_row(row) for row in recent[:RECENT_CONVERSATIONS]),
     )
 
@@ -112,16 +123,26 @@ def _duties(bots: Sequence[Identity]) -> Mapping[int, Duty]:
     running: dict[int, list[Execution]] = {key: [] for key in keys}
     for execution in live.defer("prompt", "answer", "details").order_by("pk"):
         running[execution.identity_id].append(execution)
-    queued = Turn.objects.filter(identity__in=keys, state=TurnState.QUEUED)
-    waiting = Counter(queued.values_list("identity_id", flat=True))
+    waiting, parked = _waiting(keys)
     last_ids = [getattr(bot, "last_execution_id", None) for bot in bots]
     last = {row.identity_id: row for row in Execution.objects.filter(pk__in=[key for key in last_ids if key])}
     orders = list(KillOrder.objects.filter(IN_FORCE, scope__in=[KillScope.FLEET, KillScope.IDENTITY]).order_by("scope"))
     workers = execution_queries.live_workers().exists()
-    return {
-        bot.pk: Duty(running[bot.pk], waiting[bot.pk], last.get(bot.pk), _order_on(bot, orders), workers)
-        for bot in bots
-    }
+    duties = {}
+    for bot in bots:
+        key, order = bot.pk, _order_on(bot, orders)
+        parked_only = waiting[key] > 0 and waiting[key] == parked[key]
+        duties[key] = Duty(running[key], waiting[key], parked_only, last.get(key), order, workers)
+    return duties
+
+
+def _waiting(keys: Sequence[int]) -> tuple[Counter[int], Counter[int]]:
+    """Return by bot how many turns wait, and how many of them for a login."""
+    rows = list(
+        Turn.objects.filter(identity__in=keys, state=TurnState.QUEUED).values_list("identity_id", "parked_until")
+    )
+    now = clock.now()
+    return Counter(bot for bot, _ in rows), Counter(bot for bot, until in rows if until and until > now)
 
 
 def _order_on(bot: Identity, orders: Sequence[KillOrder]) -> KillOrder | None:
@@ -187,8 +208,8 @@ def _and_more(others: int) -> str:
 def _at_rest(duty: Duty) -> tuple[Status, str, str]:
     queued = len(duty.running) + duty.waiting
     if queued:
-        why = "waits for a free worker" if duty.workers else "waits, and no worker is alive"
-        return Status("waiting", "Queued"), "", f"{queued} {'turn' if queued == 1 else 'turns'}: the first {why}"
+        told = f"{queued} {'turn' if queued == 1 else 'turns'}: the first {_what_it_waits_for(duty)}"
+        return Status("waiting", "Queued"), "", told
     if not duty.workers:
         return Status("waiting", "Not served"), "", "No worker is alive, so a message would wait"
     if duty.last and duty.last.state in _BROKEN:
@@ -196,28 +217,13 @@ def _at_rest(duty: Duty) -> tuple[Status, str, str]:
     return Status("ok", "Ready"), "", "No message is waiting"
 
 
+def _what_it_waits_for(duty: Duty) -> str:
+    if not duty.running and duty.parked:
+        return "waits until one of its logins may be used again"
+    return "waits for a free worker" if duty.workers else "waits, and no worker is alive"
+
+
 def _last_activity(duty: Duty) -> dt.datetime | None:
     if any(row.state != ExecutionState.QUEUED for row in duty.running):
         return clock.now()
     return (duty.last.ended_at or duty.last.queued_at) if duty.last else None
-
-
-def _limits(bot: Identity) -> tuple[tuple[str, str], ...]:
-    return (
-        ("Model turns", f"{bot.max_turns} per message"),
-        ("Time", f"{bot.max_minutes} min per message"),
-        ("Tool calls", f"{bot.max_tool_calls} per message"),
-        ("Memory", f"{bot.max_megabytes} MB per message" if bot.max_megabytes else "no limit"),
-        ("At once", f"{bot.concurrency} conversations"),
-        ("Between turns", "its process stays" if bot.warm else "its process ends"),
-        ("Ready for first turns", wording.count(bot.prewarmed, "process", "processes") if bot.prewarmed else "none"),
-        ("Time zone", bot.timezone),
-        ("Network", _network(bot)),
-        ("Sandbox", f"Waived: {bot.sandbox_waiver}" if bot.sandbox_waiver else "Required"),
-    )
-
-
-def _network(bot: Identity) -> str:
-    policy = NetworkPolicy(bot.network)
-    hosts = ", ".join(bot.allowed_hosts)
-    return f"{policy.label}: {hosts}" if policy == NetworkPolicy.ALLOWLIST and hosts else str(policy.label)

@@ -29,5 +29,7 @@ def bot_detail(request: HttpRequest, slug: str) -> HttpResponse:
         "page": bots.bot_page(slug),
         "may_talk": Permission.BOT_TALK in permissions,
         "may_stop": Permission.FLEET_STOP in permissions,
+        "may_change": Permission.RECORDS_EDIT in permissions,
     }
-    return show(request, "bots/detail.html", context, part="now")
+    part = "chain" if request.headers.get("HX-Target") == "bot-chain" else "now"
+    return show(request, "bots/detail.html", context, part=part)

@@ -10,6 +10,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_POST, require_safe
 
 from execution import actions
+from fleet.console.screens.logins import parked_count
 from fleet.console.screens.runner import runner_page
 from fleet.console.views.answers import actor_of, number, pager, person_of, show
 from fleet.kernel.exceptions import FleetError
@@ -26,6 +27,7 @@ def runner(request: HttpRequest) -> HttpResponse:
     )
     context = {
         "page": page,
+        "parked": parked_count(),
         "may_steer": Permission.WORKER_STEER in person_of(request).permissions,
         "worker_pager": pager(request, workers=page.more_workers),
         "execution_pager": pager(request, executions=page.more_executions),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
@@ -35,6 +36,9 @@ class Command(SpeakingCommand):
         """Show or check, and leave with 0 or 1."""
         if options["verb"] == "show":
             sys.exit(self._show(_named(options["name"])))
+        if options["verbosity"] < 2:
+            # Refusals are what the check provokes: told in the middle of its lines they would read like trouble.
+            logging.getLogger("execution.providers").setLevel(logging.ERROR)
         well = [self._check(name, options["only"]) for name in _named(options["name"])]
         sys.exit(0 if all(well) else 1)
 

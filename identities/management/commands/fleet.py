@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import FleetError
 from identities import actions, queries
-from identities.queries.declared import Change, differences
+from identities.queries.declared import Change
 
 
 class Command(BaseCommand):
@@ -43,11 +44,11 @@ class Command(BaseCommand):
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{file} cannot be read: {error}.") from error
         declared = actions.read_declaration(text)
-        if dry_run:
-            changes = list(differences(queries.declared_fleet(), declared))
-        else:
-            by = Actor.system("fleet apply")
+        by = Actor.system("fleet apply")
+        # A dry run does everything and takes it back, so that what would be refused is refused here too.
+        with transaction.atomic():
             changes = actions.apply_fleet(declared=declared, by=by, owner=actions.ensure_first_person(by=by))
+            transaction.set_rollback(dry_run)
         for change in changes:
             self.stdout.write(described(change))
         count = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
