@@ -322,7 +322,7 @@ class Attempt:
         outcome, sentence, cause = finished.outcome, finished.sentence, finished.cause or ""
         if self._halt and outcome != OutcomeClass.OK:
             outcome, sentence, cause = self._halt.outcome, self._halt.sentence, self._halt.cause
-        unmetered = self._released and (self._transcript.disbelieved or self._meter.is_unread(outcome, self._limits))
+        unmetered = self._released and self._is_unmetered(finished, outcome)
         return Ending(
             state=endings.state_of(outcome, gone=gone),
             outcome=outcome,
@@ -334,7 +334,7 @@ class Attempt:
             unmetered=unmetered,
             fields={
                 **self._transcript.tokens(),
-                **self._meter.cost(unread=unmetered),
+                **self._meter.cost(unmetered=unmetered),
                 **self._moments(),
                 "provider_ended_at": clock.db_now(-endings.ago(self._ended_at)) if self._ended_at else None,
                 "tool_calls": self._limits.called if self._released else 0,
@@ -344,6 +344,10 @@ class Attempt:
                 "details": storable({**finished.details, **self._transcript.told()}),
             },
         )
+
+    def _is_unmetered(self, finished: Finished, outcome: OutcomeClass) -> bool:
+        unread = self._transcript.disbelieved or self._meter.is_unread(outcome, self._limits)
+        return unread or self._meter.is_cut_off(finished, self._limits, halted=self._halt is not None)
 
     def _moments(self) -> dict[str, Any]:
         return {"first_event_at": self._transcript.first_event_at, "first_text_at": self._transcript.first_text_at}

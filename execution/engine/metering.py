@@ -10,8 +10,8 @@ from budgets.states import PriceBasis
 from execution import actions
 from execution.engine.halts import Limits
 from execution.models import Execution
-from execution.ports import ExecutionProvider, Usage
-from execution.states import OutcomeClass
+from execution.ports import ExecutionProvider, Finished, Usage
+from execution.states import AT_LEAST, OutcomeClass
 
 
 class Meter:
@@ -33,6 +33,19 @@ class Meter:
         did_something = outcome == OutcomeClass.OK or limits.written or limits.called
         return not self._cost and self._provider.capabilities.counts_late and bool(did_something)
 
-    def cost(self, *, unread: bool) -> dict[str, Any]:
-        """Return the columns that tell the cost."""
-        return {"cost_basis": PriceBasis.UNKNOWN} if unread else dict(self._cost)
+    def is_cut_off(self, finished: Finished, limits: Limits, *, halted: bool) -> bool:
+        """Return whether a released turn was ended in the middle of a message that its provider would have counted when it was whole.
+
+        An end that the provider told itself is one that it counted to. Before any other the model may have been asked again, also
+        while a tool runs: Codex asks on beside a command that takes long.
+        """
+        if finished.outcome == OutcomeClass.OK or not self._provider.capabilities.counts_whole:
+            return False
+        told = finished.cause is not None and not halted
+        return bool(self._cost) and (limits.is_in_a_message or not told)
+
+    def cost(self, *, unmetered: bool) -> dict[str, Any]:
+        """Return the columns that tell the cost: what was counted is the least it can be when something was not."""
+        if unmetered:
+            return {**self._cost, "cost_basis": AT_LEAST if self._cost else PriceBasis.UNKNOWN}
+        return dict(self._cost)

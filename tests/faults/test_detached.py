@@ -691,6 +691,19 @@ class TestWhatNobodyCanGoOnWith:
             == 1
         )
 
+    def test_it_cost_at_least_what_was_counted(self, workers: Workers, model_emulator: ModelEmulator, way: Way) -> None:
+        way.run_command(model_emulator, "echo ran", then=STORY)
+        model_emulator.hold(lambda request: bool(request.tool_results), STORY, after_events=way.events)
+        workers()
+        execution = way.queued("go", identity=made.BotFactory(tools=["Bash"]))
+        until(has_text, execution)
+        self.lose(execution)
+        workers()
+        row = until(ended, execution)
+        posted = TokenLedger.objects.filter(execution_id=row.pk).aggregate(Sum("cost_nano_usd"))["cost_nano_usd__sum"]
+        assert (row.state, row.spend_stage, row.cost_basis) == (ExecutionState.LOST, SpendStage.UNKNOWN, "at_least")
+        assert row.cost_nano_usd == posted > 0
+
     def test_half_an_answer_is_kept_and_the_person_told(
         self, workers: Workers, model_emulator: ModelEmulator, way: Way
     ) -> None:
@@ -704,4 +717,5 @@ class TestWhatNobodyCanGoOnWith:
         assert (row.state, row.outcome, row.spend_stage) == (ExecutionState.LOST, OutcomeClass.LOST, SpendStage.UNKNOWN)
         assert row.answer and STORY.startswith(row.answer)
         assert "kept above" in row.sentence and "ask again" in row.sentence
+        assert row.cost_basis in ("", "at_least")
         assert Reservation.objects.get(pk=row.reservation_id).state == "uncertain"
