@@ -54,6 +54,20 @@ class Adoption(Attempt):
         """Return whether the next worker can have it. While this one still connects, nothing that it could have spoilt has begun."""
         return (self._run is None or super()._can_be_left()) and self._halt is None and not self.is_closing
 
+    def halt(self, halt: Halt, *, fenced: bool = False) -> None:
+        """End this attempt. A worker without a database gives up what it runs, and of this nothing runs here as long as it connects:
+
+        should another one have it meanwhile, the shim refuses us.
+        """
+        if self._run is not None or not halt.hears_out:
+            super().halt(halt, fenced=fenced)
+
+    def _abandon(self) -> None:
+        """Another worker owns the row. What was not taken over yet is that one's, whoever ends it."""
+        if self._left_alone is None:
+            super()._abandon()
+        self._left_alone = None
+
     def _stay_away(self) -> NoReturn:
         """Touch nothing: the next worker goes on with it, or another one does already."""
         self._left_alone = None

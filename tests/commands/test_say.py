@@ -97,7 +97,7 @@ class TestAnAnswer:
         with worker(cut_off):
             said = run("say", "ada", "Hello")
 
-        assert "at least $0.012" in said.err
+        assert "at least $0.0120" in said.err
 
     def test_is_one_json_object_on_request(self, run: Run) -> None:
         with worker(answering("Good day.")):

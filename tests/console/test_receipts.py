@@ -16,12 +16,12 @@ def shown(cost_basis: str) -> str:
 
 def test_what_was_counted_to_the_end_is_what_it_cost() -> None:
     page = shown("priced")
-    assert "$0.012 (priced)" in page
+    assert "$0.0120 (priced)" in page
     assert "at least" not in page
 
 
 def test_what_was_cut_off_cost_at_least_so_much_and_the_summary_says_so_too() -> None:
     page = shown(AT_LEAST)
-    assert page.count("at least $0.012") == 2
+    assert page.count("at least $0.0120") == 2
     assert "cut off before all of it was counted" in page
     assert AT_LEAST not in page
