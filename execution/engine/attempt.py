@@ -280,7 +280,7 @@ class Attempt:
 
     def _close(self, finished: Finished) -> None:
         """Write the end, unless it begins anew. After a good answer its process stays, or leaves meanwhile; else it is gone first."""
-        if not self._released and self._give_back():
+        if not self._released and self._give_back(finished):
             return
         if finished.outcome == OutcomeClass.OK:
             stays = self._let_stay(finished)
@@ -295,10 +295,11 @@ class Attempt:
             self.weigh()  # what the kernel killed for its memory ends as if it had broken
             self._finish(finished, gone=self._let_go())
 
-    def _give_back(self) -> bool:
-        """Queue it again, for free, when its worker stops or a stranger's signal ended its process; False when it has to end."""
+    def _give_back(self, finished: Finished) -> bool:
+        """Queue it again, for free, when its worker stops, loses the database, or its process to a stranger; False when it has to end."""
         gone = self._let_go()
-        why = endings.reason_to_give_back(self._halt, self._run.struck() if gone and self._run else "")
+        struck = self._run.struck() if gone and self._run else ""
+        why = endings.reason_to_give_back(self._halt, finished, struck=struck)
         # Not if its release was written, and only the answer was lost: then it ends, and nothing of it was spent.
         return bool(why) and self._survive(partial(actions.requeue, execution=self.execution, by=self._by, why=why))
 

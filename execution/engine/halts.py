@@ -24,7 +24,7 @@ class Halt:
     outcome: OutcomeClass
     sentence: str
     at_once: bool = False
-    give_back: bool = False
+    give_back: str = ""  # why a turn that has not begun is queued again; empty: it ends as well
     hears_out: bool = False
     cause: Cause | Literal[""] = ""
 

@@ -22,6 +22,7 @@ from execution import actions, events, queries, sandbox
 from execution.engine import inheriting
 from execution.engine.adoption import Adoption
 from execution.engine.attempt import Attempt
+from execution.engine.endings import AWAY_AT_THE_GATE
 from execution.engine.halts import Halt
 from execution.engine.hints import Listener
 from execution.engine.standby import Expected, Standby
@@ -50,9 +51,12 @@ _FENCED = Halt(
     "The worker could not reach the database for 20 seconds, so it stopped what it was running. Please try again.",
     at_once=True,
     hears_out=True,
+    give_back=AWAY_AT_THE_GATE,
 )
 _RESTART = Halt(
-    OutcomeClass.STOPPED, "The worker was restarted before this was finished. Please send it again.", give_back=True
+    OutcomeClass.STOPPED,
+    "The worker was restarted before this was finished. Please send it again.",
+    give_back="its worker was stopped",
 )
 
 

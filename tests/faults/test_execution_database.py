@@ -144,6 +144,28 @@ class TestAGateThatIsBeingOpened:
         row = until(ended, held.execution)
         assert (row.state, row.attempt, row.epoch, self.asked(row, settings)) == (ExecutionState.SUCCEEDED, 2, 1, 1)
 
+    def test_a_worker_that_gives_itself_up_ends_it_and_it_begins_anew(
+        self, at_the_gate, postgres: EmbeddedPostgres, settings
+    ) -> None:
+        held = at_the_gate(postgres.stop)
+        held.halt(supervisor._FENCED)
+        eventually(lambda: held._run and not held._run.is_there(), "its process to be ended")
+        connection.close()
+        postgres.start()
+        row = until(ended, held.execution)
+        assert (row.state, row.attempt, self.asked(row, settings)) == (ExecutionState.SUCCEEDED, 2, 1)
+
+    def test_a_database_that_is_away_for_too_long_costs_nobody_a_turn_that_had_not_begun(
+        self, at_the_gate, settings, monkeypatch
+    ) -> None:
+        monkeypatch.setattr(attempt, "SURVIVE_SECONDS", 0.0)
+
+        def away(**_: Any) -> None:
+            raise OperationalError("the server is away")
+
+        row = until(ended, at_the_gate(happens=away).execution)
+        assert (row.state, row.attempt, self.asked(row, settings)) == (ExecutionState.SUCCEEDED, 2, 1)
+
     def test_a_stop_ends_it_and_says_so_as_soon_as_it_can(
         self, at_the_gate, postgres: EmbeddedPostgres, settings
     ) -> None:
