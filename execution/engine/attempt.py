@@ -27,7 +27,7 @@ from execution.engine.transcript import COALESCE_SECONDS, Transcript
 from execution.models import Execution
 from execution.ports import Claim, Finished, NotPrepared, ProcessFacts, Run, Usage
 from execution.providers import registry
-from execution.states import EventKind, ExecutionState, OutcomeClass
+from execution.states import AT_LEAST, UNKNOWN, EventKind, ExecutionState, OutcomeClass
 from fleet.kernel import clock, database
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Fenced
@@ -323,7 +323,7 @@ class Attempt:
         outcome, sentence, cause = finished.outcome, finished.sentence, finished.cause or ""
         if self._halt and outcome != OutcomeClass.OK:
             outcome, sentence, cause = self._halt.outcome, self._halt.sentence, self._halt.cause
-        unmetered = self._released and self._is_unmetered(finished, outcome)
+        doubt = self._doubt(finished, outcome) if self._released else ""
         return Ending(
             state=endings.state_of(outcome, gone=gone),
             outcome=outcome,
@@ -332,10 +332,10 @@ class Attempt:
             retry_at=finished.retry_at,
             cause=cause,
             gone=gone,
-            unmetered=unmetered,
+            unmetered=bool(doubt),
             fields={
                 **self._transcript.tokens(),
-                **self._meter.cost(unmetered=unmetered),
+                **self._meter.cost(doubt),
                 **self._moments(),
                 "provider_ended_at": clock.db_now(-endings.ago(self._ended_at)) if self._ended_at else None,
                 "tool_calls": self._limits.called if self._released else 0,
@@ -346,9 +346,10 @@ class Attempt:
             },
         )
 
-    def _is_unmetered(self, finished: Finished, outcome: OutcomeClass) -> bool:
-        unread = self._transcript.disbelieved or self._meter.is_unread(outcome, self._limits)
-        return unread or self._meter.is_cut_off(finished, self._limits, halted=self._halt is not None)
+    def _doubt(self, finished: Finished, outcome: OutcomeClass) -> str:
+        if self._transcript.disbelieved or self._meter.is_unread(outcome, self._limits):
+            return UNKNOWN
+        return AT_LEAST if self._meter.is_cut_off(finished, self._limits, halted=self._halt is not None) else ""
 
     def _moments(self) -> dict[str, Any]:
         return {"first_event_at": self._transcript.first_event_at, "first_text_at": self._transcript.first_text_at}
@@ -369,8 +370,7 @@ class Attempt:
 
     def _meter_what_is_left(self) -> None:
         """Post what was used and not metered before the row was lost. It is spent, whoever owns the row; the ledger knows the rest."""
-        usages = self._transcript.usages()
-        if usages:
+        if usages := self._transcript.usages():
             database.survive(partial(self._meter.post, usages), seconds=SURVIVE_SECONDS)
 
     def _let_stay(self, finished: Finished) -> tuple[Ready, Run] | None:

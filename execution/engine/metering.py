@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from budgets.ports import Metered
-from budgets.states import PriceBasis
 from execution import actions
 from execution.engine.halts import Limits
 from execution.models import Execution
 from execution.ports import ExecutionProvider, Finished, Usage
-from execution.states import AT_LEAST, OutcomeClass
+from execution.states import UNKNOWN, OutcomeClass
 
 
 class Meter:
@@ -44,8 +43,7 @@ class Meter:
         told = finished.cause is not None and not halted
         return bool(self._cost) and (limits.is_in_a_message or not told)
 
-    def cost(self, *, unmetered: bool) -> dict[str, Any]:
-        """Return the columns that tell the cost: what was counted is the least it can be when something was not."""
-        if unmetered:
-            return {**self._cost, "cost_basis": AT_LEAST if self._cost else PriceBasis.UNKNOWN}
-        return dict(self._cost)
+    def cost(self, doubt: str) -> dict[str, Any]:
+        """Return the columns that tell the cost. `doubt` is the basis of one that is not known, or not to its end."""
+        known = {} if doubt == UNKNOWN else self._cost
+        return {**known, "cost_basis": doubt} if doubt else dict(known)

@@ -34,8 +34,9 @@ def test_the_whole_product_comes_up_goes_down_and_goes_on() -> None:
         everything = product.processes()
         product.process.kill()
         product.process.wait()
-        product.start()
+        product.start()  # one that is still ending may have answered that it is ready
         _, alive = psutil.wait_procs(everything, timeout=60)
         assert alive == []
+        product.wait_until_ready()
         assert product.sql("select count(*) from conversations_turn where state = 'replied'") == [(2,)]
         assert product.manage("say", "ada", "Still there?")
