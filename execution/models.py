@@ -148,7 +148,7 @@ class Execution(models.Model):
     output = models.BigIntegerField(default=0)
     reasoning = models.BigIntegerField(default=0)
     cost_nano_usd = models.BigIntegerField(null=True, blank=True, help_text="empty: not known")
-    cost_basis = models.CharField(max_length=20, blank=True, help_text="priced, free or unknown")
+    cost_basis = models.CharField(max_length=20, blank=True, help_text="priced, free, at_least or unknown")
 
     objects = ExecutionQuerySet.as_manager()
 

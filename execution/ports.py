@@ -41,6 +41,7 @@ class Capabilities:
     tells_refusals: bool = True  # to the model, in the words of the judge
     tells_reset: bool = True  # when a limit is used up: the moment at which it starts anew
     counts_late: bool = False  # what a turn used is told at its end, if at all: one that told nothing may have spent
+    counts_whole: bool = False  # a message is counted when it is whole: what one used that was cut off is never told
 
     def model_for(self, wanted: str) -> str:
         """Return the model it answers with, for a bot that asks for `wanted`."""

@@ -318,6 +318,11 @@ def undecided_offers(execution_id: int) -> set[uuid.UUID]:
     return set(rows.values_list("uuid", flat=True))
 
 
+def is_owned(execution: Execution) -> bool:
+    """Return whether the execution is still its claimant's."""
+    return Execution.objects.owned(execution).exists()
+
+
 def goes_on_elsewhere(execution: Execution) -> bool:
     """Return whether a worker has adopted the turn that `execution` is an earlier claim of, and still runs it."""
     going_on = (ExecutionState.RUNNING, ExecutionState.WAITING_APPROVAL)

@@ -18,6 +18,9 @@ class ExecutionState(TextChoices):
     LOST = "lost"
 
 
+UNKNOWN = "unknown"  # the basis of a cost of which nothing is known
+AT_LEAST = "at_least"  # the basis of a cost that is not all of it: something was cut off before it was counted
+
 _ENDS = (ExecutionState.SUCCEEDED, ExecutionState.FAILED, ExecutionState.STOPPED, ExecutionState.LOST)
 
 EXECUTION = Machine(

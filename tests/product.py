@@ -71,7 +71,7 @@ class Product:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self._wait_until_ready()
+        self.wait_until_ready()
         return time.monotonic() - began
 
     def stop(self) -> None:
@@ -85,7 +85,8 @@ class Product:
                 self.process.wait()
         self.log.close()
 
-    def _wait_until_ready(self) -> None:
+    def wait_until_ready(self) -> None:
+        """Return once every part of it answers."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

@@ -55,39 +55,51 @@ def queue(
     """
     if fork_of:
         check_may_branch(identity, fork_of)
+    execution = Execution(
+        origin_kind=origin_kind,
+        origin_id=origin_id,
+        conversation_id=conversation_id,
+        identity=identity,
+        provider=provider,
+        model=model,
+        login=login,
+        is_probe=is_probe,
+        prompt=texts,
+        session_id=session_id,
+        session_turns=session_turns,
+        fork_of=fork_of,
+        reservation_id=reservation_id,
+        spend_stage=SpendStage.NONE if reservation_id is None else SpendStage.RESERVED,
+        kill_epoch=kill_epoch,
+        versions=dict(versions),
+        preferred_worker_id=home_of(session_id),  # type: ignore[misc]  # the stubs know values only
+    )
+    _insert(execution)
+    _tell(execution, by)
+    return execution
+
+
+def _insert(execution: Execution) -> None:
+    """Write the row; the database knows whether its origin has another one that has not ended, and picks its worker."""
     try:
-        execution = Execution.objects.create(
-            origin_kind=origin_kind,
-            origin_id=origin_id,
-            conversation_id=conversation_id,
-            identity=identity,
-            provider=provider,
-            model=model,
-            login=login,
-            is_probe=is_probe,
-            prompt=texts,
-            session_id=session_id,
-            session_turns=session_turns,
-            fork_of=fork_of,
-            reservation_id=reservation_id,
-            spend_stage=SpendStage.NONE if reservation_id is None else SpendStage.RESERVED,
-            kill_epoch=kill_epoch,
-            versions=dict(versions),
-            preferred_worker_id=home_of(session_id),  # type: ignore[misc]  # the stubs know values only
-        )
+        execution.save(force_insert=True)
     except IntegrityError as error:
-        raise StateConflict(f"The {origin_kind} {origin_id} is being worked on already.") from error
+        origin = f"{execution.origin_kind} {execution.origin_id}"
+        raise StateConflict(f"The {origin} is being worked on already.") from error
+
+
+def _tell(execution: Execution, by: Actor) -> None:
+    """Note in the journal that it waits, and let a worker know after commit."""
     journal.record(
         events.QUEUED,
         by=by,
         subject=("execution", execution.pk),
-        provider=provider,
-        model=model,
-        origin_kind=origin_kind,
-        origin_id=origin_id,
+        provider=execution.provider,
+        model=execution.model,
+        origin_kind=execution.origin_kind,
+        origin_id=execution.origin_id,
     )
     nudge(execution.pk, execution.epoch, worker_id=execution.preferred_worker_id)
-    return execution
 
 
 def expect(

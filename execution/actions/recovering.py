@@ -21,7 +21,7 @@ from execution.policies import sentence_of_stop
 from execution.ports import Recovered
 from execution.providers import registry
 from execution.shim import leftovers, processes
-from execution.states import EventKind, ExecutionState, OutcomeClass
+from execution.states import AT_LEAST, EventKind, ExecutionState, OutcomeClass
 from fleet.kernel.actors import Actor
 
 log = structlog.get_logger(__name__)
@@ -72,6 +72,7 @@ def close_lost(rows: ExecutionQuerySet, row: Execution, *, by: Actor, halted: Ha
     gone = is_gone(row)
     recovered = _recover(row) if gone else None
     costs = _meter(row, recovered)
+    unmetered = bool(costs) and registry.get(row.provider).capabilities.counts_whole
     text = clean(recovered.text) if recovered else ""
     if recovered and recovered.is_whole and text:
         ending = Ending(
@@ -87,6 +88,7 @@ def close_lost(rows: ExecutionQuerySet, row: Execution, *, by: Actor, halted: Ha
         why.sentence,
         answer=text,
         gone=gone,
+        unmetered=unmetered,
         fields=_fields(recovered, costs),
     )
     return close(rows, ending=ending, by=by)
@@ -108,11 +110,13 @@ def _recover(row: Execution) -> Recovered | None:
 
 
 def _meter(row: Execution, recovered: Recovered | None) -> dict[str, Any]:
-    """Post what was used and not posted yet; each message counts once."""
-    if recovered is None or not recovered.usages:
+    """Post what was used and not posted yet, each message once; return what is known of the cost, which may be less than it was."""
+    usages = recovered.usages if recovered else ()
+    metered = meter(execution=row, usages=usages, billing=registry.get(row.provider).billing())
+    if metered is None or not (usages or metered.total_nano_usd):
         return {}
-    metered = meter(execution=row, usages=recovered.usages, billing=registry.get(row.provider).billing())
-    return {"cost_nano_usd": metered.total_nano_usd, "cost_basis": metered.basis} if metered else {}
+    is_all = recovered is not None and recovered.is_whole
+    return {"cost_nano_usd": metered.total_nano_usd, "cost_basis": metered.basis if is_all else AT_LEAST}
 
 
 def _fields(recovered: Recovered | None, costs: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, NoReturn
 
 import structlog
@@ -25,32 +26,61 @@ class Adoption(Attempt):
     """Goes on with a released turn. What the provider has said is heard once more from the beginning; what is written is not again."""
 
     def _begin(self) -> Run:
-        execution, process = self.execution, processes.of(self.execution)
         self._released = True
-        done = actions.written(execution)
-        self._sequence, self._done, self._refused = done.next_sequence, done.through, done.refused
-        prompt = workspace.prompt_for(execution)
+        self._left_alone = process = processes.of(self.execution)
+        prompt, texts = self._survive(self._read)
         self._bound(prompt, process)
-        self._limits.began_ago((clock.now() - (execution.released_at or clock.now())).total_seconds())
-        self._obey_orders()
-        gatekeeper = Gatekeeper(execution, workspace=prompt.workspace, refused=self._refuse)
-        claim = Claim(execution.pk, execution.epoch)
-        self._left_alone = process
+        self._limits.began_ago((clock.now() - (self.execution.released_at or clock.now())).total_seconds())
+        self._survive(self._obey_orders)
+        if self._leaving:
+            self._stay_away()
+        gatekeeper = Gatekeeper(self.execution, workspace=prompt.workspace, refused=self._refuse)
+        claim = Claim(self.execution.pk, self.execution.epoch)
         try:
-            run = self._provider.adopt(
-                prompt, process, actions.texts_of(execution), judge=gatekeeper.judge, claim=claim
-            )
+            run = self._provider.adopt(prompt, process, texts, judge=gatekeeper.judge, claim=claim)
         except NotAdopted as error:
             self._give_up(str(error))
         self._left_alone = None
         self._own(run)
         return run
 
+    def _read(self) -> tuple[ports.Prompt, tuple[ports.UserText, ...]]:
+        """Learn how far it is written; return what its provider has to know."""
+        done = actions.written(self.execution)
+        self._sequence, self._done, self._refused = done.next_sequence, done.through, done.refused
+        return workspace.prompt_for(self.execution, writes=False), actions.texts_of(self.execution)
+
+    def _can_be_left(self) -> bool:
+        """Return whether the next worker can have it. While this one still connects, nothing that it could have spoilt has begun."""
+        return (self._run is None or super()._can_be_left()) and self._halt is None and not self.is_closing
+
+    def halt(self, halt: Halt, *, fenced: bool = False) -> None:
+        """End this attempt. A worker without a database gives up what it runs, and of this nothing runs here as long as it connects:
+
+        should another one have it meanwhile, the shim refuses us.
+        """
+        if self._run is not None or not halt.hears_out:
+            super().halt(halt, fenced=fenced)
+
+    def _abandon(self) -> None:
+        """Another worker owns the row. What was not taken over yet is that one's, whoever ends it."""
+        if self._left_alone is None:
+            super()._abandon()
+        self._left_alone = None
+
+    def _stay_away(self) -> NoReturn:
+        """Touch nothing: the next worker goes on with it, or another one does already."""
+        self._left_alone = None
+        log.info("execution.left", execution=self.execution.pk, epoch=self.execution.epoch)
+        raise Left
+
     def _give_up(self, why: str) -> NoReturn:
-        """Nobody can go on with it: end what is left, and keep what can be recovered."""
+        """Nobody can go on with it: end what is left, and keep what can be recovered. Unless it is another worker's to say so."""
+        if self._leaving or not self._survive(partial(queries.is_owned, self.execution)):
+            self._stay_away()
         log.warning("execution.not_adopted", execution=self.execution.pk, why=why)
         self._let_go()
-        actions.close_as_lost(execution=self.execution, by=self._by)
+        self._survive(partial(actions.close_as_lost, execution=self.execution, by=self._by))
         raise Left
 
     def _obey_orders(self) -> None:

@@ -27,7 +27,7 @@ from execution.engine.transcript import COALESCE_SECONDS, Transcript
 from execution.models import Execution
 from execution.ports import Claim, Finished, NotPrepared, ProcessFacts, Run, Usage
 from execution.providers import registry
-from execution.states import EventKind, ExecutionState, OutcomeClass
+from execution.states import AT_LEAST, UNKNOWN, EventKind, ExecutionState, OutcomeClass
 from fleet.kernel import clock, database
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Fenced
@@ -81,13 +81,22 @@ class Attempt:
             stop = run.kill if halt.at_once or not self._released else run.interrupt
             threading.Thread(target=stop, name=f"halt:{self.execution.pk}", daemon=True).start()
 
-    def leave(self, *, otherwise: Halt) -> None:
-        """Let the turn go on without this worker, for another one to adopt, or end it. Waits for a gate that is just being opened."""
-        with self._opening, self._halt_lock:
-            able = self._released and self._run is not None and self._provider.capabilities.adopts
-            self._leaving = able and self._halt is None and not self.is_closing
+    def leave(self, *, otherwise: Halt, until: float) -> None:
+        """Let the turn go on without this worker, for another one to adopt, or end it.
+
+        Waits `until` then (monotonic) for a gate that is just being opened. One that takes longer finds no database: it stays shut.
+        """
+        opened = self._opening.acquire(timeout=max(0.0, until - time.monotonic()))
+        with self._halt_lock:
+            self._leaving = self._can_be_left()
             if not self._leaving:
                 self.halt(otherwise)
+        if opened:
+            self._opening.release()
+
+    def _can_be_left(self) -> bool:
+        able = self._released and self._run is not None and self._provider.capabilities.adopts
+        return able and self._halt is None and not self.is_closing
 
     def fence(self) -> None:
         """The row is not ours any more. What another worker goes on with is left to it; anything else is ended at once."""
@@ -147,9 +156,11 @@ class Attempt:
         run, process = gate.run, gate.process.result()
         with self._opening:
             self._check_at_the_gate(run)
-            texts = self._survive(partial(self._release, gate, process))
+            texts = self._survive(partial(self._release, gate, process), unless=lambda: self._halt is not None)
             self._bound(prompt, process)
-            self._released = True
+            with self._halt_lock:
+                self._check_not_halted()  # it is dead by now: should its release be written, nothing was spent all the same
+                self._released = True
         if self.execution.fork_of and not prompt.resume:
             self._transcript.aside(EventKind.NOTICE, text=workspace.CANNOT_BRANCH)
         refused = partial(self._transcript.aside, EventKind.TOOL_DENIED)
@@ -200,13 +211,8 @@ class Attempt:
             raise NotPrepared(endings.GONE_AT_THE_GATE)
 
     def _release(self, gate: Ready, process: ProcessFacts | None) -> tuple[ports.UserText, ...]:
-        return actions.release(
-            execution=self.execution,
-            process=process,
-            spawned_ago=endings.ago(gate.began),
-            ready_ago=endings.ago(gate.ready),
-            by=self._by,
-        )
+        since = {"spawned_ago": endings.ago(gate.began), "ready_ago": endings.ago(gate.ready)}
+        return actions.release(execution=self.execution, process=process, by=self._by, **since)
 
     def _follow(self, run: Run) -> Finished:
         """Take the provider's events until it finishes; what a killed one had still to say is not waited for."""
@@ -252,20 +258,15 @@ class Attempt:
 
     # --- What it writes ----------------------------------------------------------------------------------------------
 
-    def _survive(self, write: Callable[[], Any]) -> Any:
+    def _survive(self, write: Callable[[], Any], unless: Callable[[], bool] = lambda: False) -> Any:
         if self._fenced:
             raise Fenced(f"Execution {self.execution.pk} was given up.")
-        return database.survive(write, seconds=PAID_SURVIVE_SECONDS if self._released else SURVIVE_SECONDS)
+        seconds = PAID_SURVIVE_SECONDS if self._released else SURVIVE_SECONDS
+        return database.survive(write, seconds=seconds, unless=unless)
 
     def _write(self, lines: list[Line]) -> None:
-        write = partial(
-            actions.record_events,
-            execution=self.execution,
-            first_sequence=self._sequence,
-            lines=lines,
-            through=self._taken,
-        )
-        self._sequence = self._survive(write)
+        new: dict[str, Any] = {"first_sequence": self._sequence, "lines": lines, "through": self._taken}
+        self._sequence = self._survive(partial(actions.record_events, execution=self.execution, **new))
 
     def _post(self, usages: list[Usage]) -> None:
         metered = self._survive(partial(self._meter.post, usages))
@@ -279,7 +280,7 @@ class Attempt:
 
     def _close(self, finished: Finished) -> None:
         """Write the end, unless it begins anew. After a good answer its process stays, or leaves meanwhile; else it is gone first."""
-        if not self._released and self._give_back():
+        if not self._released and self._give_back(finished):
             return
         if finished.outcome == OutcomeClass.OK:
             stays = self._let_stay(finished)
@@ -294,13 +295,13 @@ class Attempt:
             self.weigh()  # what the kernel killed for its memory ends as if it had broken
             self._finish(finished, gone=self._let_go())
 
-    def _give_back(self) -> bool:
-        """Queue it again, for free, when its worker stops or a stranger's signal ended its process; False when it has to end."""
+    def _give_back(self, finished: Finished) -> bool:
+        """Queue it again, for free, when its worker stops, loses the database, or its process to a stranger; False when it has to end."""
         gone = self._let_go()
-        why = endings.reason_to_give_back(self._halt, self._run.struck() if gone and self._run else "")
-        if why:
-            self._survive(partial(actions.requeue, execution=self.execution, by=self._by, why=why))
-        return bool(why)
+        struck = self._run.struck() if gone and self._run else ""
+        why = endings.reason_to_give_back(self._halt, finished, struck=struck)
+        # Not if its release was written, and only the answer was lost: then it ends, and nothing of it was spent.
+        return bool(why) and self._survive(partial(actions.requeue, execution=self.execution, by=self._by, why=why))
 
     def _finish(self, finished: Finished, *, gone: bool) -> None:
         self.is_closing = True
@@ -322,7 +323,7 @@ class Attempt:
         outcome, sentence, cause = finished.outcome, finished.sentence, finished.cause or ""
         if self._halt and outcome != OutcomeClass.OK:
             outcome, sentence, cause = self._halt.outcome, self._halt.sentence, self._halt.cause
-        unmetered = self._released and (self._transcript.disbelieved or self._meter.is_unread(outcome, self._limits))
+        doubt = self._doubt(finished, outcome) if self._released else ""
         return Ending(
             state=endings.state_of(outcome, gone=gone),
             outcome=outcome,
@@ -331,10 +332,10 @@ class Attempt:
             retry_at=finished.retry_at,
             cause=cause,
             gone=gone,
-            unmetered=unmetered,
+            unmetered=bool(doubt),
             fields={
                 **self._transcript.tokens(),
-                **self._meter.cost(unread=unmetered),
+                **self._meter.cost(doubt),
                 **self._moments(),
                 "provider_ended_at": clock.db_now(-endings.ago(self._ended_at)) if self._ended_at else None,
                 "tool_calls": self._limits.called if self._released else 0,
@@ -344,6 +345,11 @@ class Attempt:
                 "details": storable({**finished.details, **self._transcript.told()}),
             },
         )
+
+    def _doubt(self, finished: Finished, outcome: OutcomeClass) -> str:
+        if self._transcript.disbelieved or self._meter.is_unread(outcome, self._limits):
+            return UNKNOWN
+        return AT_LEAST if self._meter.is_cut_off(finished, self._limits, halted=self._halt is not None) else ""
 
     def _moments(self) -> dict[str, Any]:
         return {"first_event_at": self._transcript.first_event_at, "first_text_at": self._transcript.first_text_at}
@@ -364,8 +370,7 @@ class Attempt:
 
     def _meter_what_is_left(self) -> None:
         """Post what was used and not metered before the row was lost. It is spent, whoever owns the row; the ledger knows the rest."""
-        usages = self._transcript.usages()
-        if usages:
+        if usages := self._transcript.usages():
             database.survive(partial(self._meter.post, usages), seconds=SURVIVE_SECONDS)
 
     def _let_stay(self, finished: Finished) -> tuple[Ready, Run] | None:

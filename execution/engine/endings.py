@@ -23,6 +23,7 @@ BUDGET_USED_UP = Halt(
 TAKEN_OVER = Halt(OutcomeClass.LOST, "Another worker owns this now.", at_once=True)
 FAULT = "Something broke inside Fleet while this was running. The worker's log has the details; please try again."
 SILENT_END = "The provider ended without saying how. Please try again."
+AWAY_AT_THE_GATE = "its worker could not reach the database"
 AWAY = "The database could not be reached for too long, so the worker stopped this by itself. Please try again."
 GONE_AT_THE_GATE = Finished(
     OutcomeClass.ERROR,
@@ -52,14 +53,14 @@ def following(failure: Exception, *, execution_id: int) -> Finished:
     return Finished(OutcomeClass.ERROR, sentence=sentence)
 
 
-def reason_to_give_back(halt: Halt | None, struck: str) -> str:
+def reason_to_give_back(halt: Halt | None, finished: Finished, *, struck: str) -> str:
     """Return why a turn whose spend gate never opened is queued again; empty when it has to end.
 
     `struck` tells of a stranger's signal that ended its process. What somebody ended on purpose does not begin anew.
     """
     if halt is not None:
-        return "its worker was stopped" if halt.give_back else ""
-    return struck
+        return halt.give_back
+    return struck or (AWAY_AT_THE_GATE if finished.sentence == AWAY else "")
 
 
 def refusal_of_the_machine(error: OSError) -> str:

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from execution.engine.circles import Circles
 from execution.outcomes import Ruling, policy_of
-from execution.ports import Notice, Prompt, ProviderEvent, TextDelta, ToolFinished, ToolStarted
+from execution.ports import Notice, Prompt, ProviderEvent, TextDelta, ToolFinished, ToolStarted, UsageReported
 from execution.states import Cause, OutcomeClass
 
 GRACE_SECONDS = 3.0  # what an interrupted provider gets before its processes are killed
@@ -24,7 +24,7 @@ class Halt:
     outcome: OutcomeClass
     sentence: str
     at_once: bool = False
-    give_back: bool = False
+    give_back: str = ""  # why a turn that has not begun is queued again; empty: it ends as well
     hears_out: bool = False
     cause: Cause | Literal[""] = ""
 
@@ -44,6 +44,7 @@ class Limits:
         self._refused: Ruling | None = None  # why the provider waits, if it said so
         self.called = 0
         self.written = 0
+        self.is_in_a_message = False  # it writes one that is not counted yet
 
     @classmethod
     def of(cls, prompt: Prompt) -> Limits:
@@ -64,9 +65,13 @@ class Limits:
         self.alive()
         self._refused = event.because if isinstance(event, Notice) else None
         match event:
+            case UsageReported(complete=True):
+                self.is_in_a_message = False
             case TextDelta():
+                self.is_in_a_message = True
                 self.written += len(event.text.encode("utf-8", "replace"))
             case ToolStarted():
+                self.is_in_a_message = True
                 self.tool_started(event)
             case ToolFinished():
                 self.tool_finished(event.call_id)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from budgets.ports import Metered
-from budgets.states import PriceBasis
 from execution import actions
 from execution.engine.halts import Limits
 from execution.models import Execution
-from execution.ports import ExecutionProvider, Usage
-from execution.states import OutcomeClass
+from execution.ports import ExecutionProvider, Finished, Usage
+from execution.states import UNKNOWN, OutcomeClass
 
 
 class Meter:
@@ -33,6 +32,18 @@ class Meter:
         did_something = outcome == OutcomeClass.OK or limits.written or limits.called
         return not self._cost and self._provider.capabilities.counts_late and bool(did_something)
 
-    def cost(self, *, unread: bool) -> dict[str, Any]:
-        """Return the columns that tell the cost."""
-        return {"cost_basis": PriceBasis.UNKNOWN} if unread else dict(self._cost)
+    def is_cut_off(self, finished: Finished, limits: Limits, *, halted: bool) -> bool:
+        """Return whether a released turn was ended in the middle of a message that its provider would have counted when it was whole.
+
+        An end that the provider told itself is one that it counted to. Before any other the model may have been asked again, also
+        while a tool runs: Codex asks on beside a command that takes long.
+        """
+        if finished.outcome == OutcomeClass.OK or not self._provider.capabilities.counts_whole:
+            return False
+        told = finished.cause is not None and not halted
+        return bool(self._cost) and (limits.is_in_a_message or not told)
+
+    def cost(self, doubt: str) -> dict[str, Any]:
+        """Return the columns that tell the cost. `doubt` is the basis of one that is not known, or not to its end."""
+        known = {} if doubt == UNKNOWN else self._cost
+        return {**known, "cost_basis": doubt} if doubt else dict(known)

@@ -22,6 +22,7 @@ from execution import actions, events, queries, sandbox
 from execution.engine import inheriting
 from execution.engine.adoption import Adoption
 from execution.engine.attempt import Attempt
+from execution.engine.endings import AWAY_AT_THE_GATE
 from execution.engine.halts import Halt
 from execution.engine.hints import Listener
 from execution.engine.standby import Expected, Standby
@@ -41,6 +42,7 @@ DRAIN_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
 INHERIT_SECONDS = 0.5
 WEIGH_SECONDS = 2.0
+GATE_SECONDS = 1.0  # what gates that are just being opened get before we leave
 END_SECONDS = 5.0  # what processes that stood by get to be gone before we say goodbye
 HINTLESS = dt.timedelta(seconds=1.5)  # older than this, an execution's hint has reached nobody
 
@@ -49,9 +51,12 @@ _FENCED = Halt(
     "The worker could not reach the database for 20 seconds, so it stopped what it was running. Please try again.",
     at_once=True,
     hears_out=True,
+    give_back=AWAY_AT_THE_GATE,
 )
 _RESTART = Halt(
-    OutcomeClass.STOPPED, "The worker was restarted before this was finished. Please send it again.", give_back=True
+    OutcomeClass.STOPPED,
+    "The worker was restarted before this was finished. Please send it again.",
+    give_back="its worker was stopped",
 )
 
 
@@ -68,6 +73,7 @@ class Supervisor:
         self._standby = Standby(self.slots)
         self._lock = threading.Lock()
         self._taken = 0
+        self._leaving_until = 0.0  # once what runs was told to go; what begins after that is told as well
         self._idle = threading.Condition(self._lock)
         self._accepting = False
         self._beat_at = 0.0
@@ -120,11 +126,16 @@ class Supervisor:
 
     def _leave_or_end(self) -> None:
         """Leave what goes on without us to the next worker; end the rest, and all of it when nobody is going to come."""
+        with self._lock:
+            self._leaving_until = time.monotonic() + GATE_SECONDS
         for attempt in self._held():
-            if settings.FLEET_STOPPING_FILE.exists():
-                attempt.halt(_RESTART)
-            else:
-                attempt.leave(otherwise=_RESTART)
+            self._let_leave(attempt, until=self._leaving_until)
+
+    def _let_leave(self, attempt: Attempt, *, until: float) -> None:
+        if settings.FLEET_STOPPING_FILE.exists():
+            attempt.halt(_RESTART)
+        else:
+            attempt.leave(otherwise=_RESTART, until=until)
 
     def _register(self) -> None:
         process = processes.facts(os.getpid())
@@ -184,6 +195,9 @@ class Supervisor:
     def _run(self, attempt: Attempt) -> None:
         with self._lock:
             self._attempts.add(attempt)
+            late = self._leaving_until
+        if late:
+            self._let_leave(attempt, until=late)
         try:
             attempt.run()
         finally:

@@ -24,8 +24,11 @@ _connected: dict[
 _on_disk: dict[str, str] = {}  # slug → digest of the workspace this process last saw there
 
 
-def prompt_for(execution: Execution) -> Prompt:
-    """Return what the provider needs for this execution, with the bot's texts as they were when it was admitted, if still known."""
+def prompt_for(execution: Execution, *, writes: bool = True) -> Prompt:
+    """Return what the provider needs for this execution, with the bot's texts as they were when it was admitted, if still known.
+
+    A turn that is at work already needs nothing written: its workspace is left as it is (`writes`).
+    """
     identity = execution.identity
     texts = last_known(identity)
     if texts.digest != execution.versions.get("workspace"):
@@ -37,6 +40,7 @@ def prompt_for(execution: Execution) -> Prompt:
         session_id=execution.session_id,
         session_turns=execution.session_turns,
         forks=execution.fork_of if _branches(execution) else "",
+        writes=writes,
     )
 
 
@@ -56,14 +60,21 @@ def _compile(identity: Identity) -> Compiled:
 
 
 def prompt_of(
-    identity: Identity, texts: Compiled, *, model: str, session_id: str, session_turns: int, forks: str = ""
+    identity: Identity,
+    texts: Compiled,
+    *,
+    model: str,
+    session_id: str,
+    session_turns: int,
+    forks: str = "",
+    writes: bool = True,
 ) -> Prompt:
     """Return the prompt of a bot for one session; its workspace is written only when the bot's texts have moved."""
     servers = _servers(identity)
     return Prompt(
         system_prompt=texts.system_prompt,
         model=model,
-        workspace=_workspace(identity, texts),
+        workspace=_workspace(identity, texts) if writes else Path(settings.FLEET_WORKSPACES) / identity.slug,
         home=Path(settings.FLEET_HOMES) / identity.slug,
         session_id=session_id,
         session_turns=session_turns,

@@ -17,8 +17,10 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
 
-def survive(write: Callable[[], Result], *, seconds: float, pause: float = 0.5) -> Result:
-    """Call `write` until the database answers, for at most `seconds`; then the last error is raised.
+def survive(
+    write: Callable[[], Result], *, seconds: float, pause: float = 0.5, unless: Callable[[], bool] = lambda: False
+) -> Result:
+    """Call `write` until the database answers, for at most `seconds` or until `unless`; then the last error is raised.
 
     Only for work that may be repeated: a guarded update, or an insert under a unique key. Never inside a transaction.
     """
@@ -28,7 +30,7 @@ def survive(write: Callable[[], Result], *, seconds: float, pause: float = 0.5) 
             return write()
         except (OperationalError, InterfaceError) as error:
             connection.close()
-            if time.monotonic() >= give_up:
+            if time.monotonic() >= give_up or unless():
                 raise
             log.warning("database.away", error=str(error).splitlines()[0])
             time.sleep(pause)

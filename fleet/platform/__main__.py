@@ -6,6 +6,7 @@ import sys
 
 from fleet.platform.installation import Installation
 from fleet.platform.launch import StartFailed, up
+from fleet.platform.leftovers import StillThere
 from fleet.platform.preflight import NotReady
 from fleet.platform.presence import reset, stop
 from fleet.platform.process import ServerFailed
@@ -20,7 +21,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         COMMANDS[arguments[0]](Installation.from_environment())
-    except (NotReady, StartFailed, ServerFailed, PermissionError, FileNotFoundError, ValueError) as failure:
+    except (NotReady, StartFailed, ServerFailed, StillThere, PermissionError, FileNotFoundError, ValueError) as failure:
         print(failure, file=sys.stderr)  # noqa: T201 - this is the terminal's program
         return 1
     except KeyboardInterrupt:

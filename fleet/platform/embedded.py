@@ -20,14 +20,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import psycopg
 
 from fleet.platform.confinement import confined, give_to_server
+from fleet.platform.leftovers import Leftovers
 from fleet.platform.private import make_private, socket_directory, write_private
-from fleet.platform.process import STOP_SECONDS, EmbeddedServer, ServerFailed
+from fleet.platform.process import EmbeddedServer, ServerFailed
 
 ROLE = DATABASE = "fleet"
+SOCKET_LOCK = ".s.PGSQL.5432.lock"
 
 DURABLE = {"fsync": "on"}
 THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -81,21 +82,14 @@ class EmbeddedPostgres(EmbeddedServer):
             return False
         return True
 
-    def end_leftover(self) -> None:
-        """Stop a server that an earlier start left behind, or forget its pid file when it is gone.
-
-        PostgreSQL takes any living process of the number in that file for itself and refuses to start; after a
-        reboot, and always in a container, small numbers come back.
+    @property
+    def leftovers(self) -> Leftovers:
+        """A pid file also counts whose number belongs to another program by now: after a reboot, and always in a container, small ones
+        come back, and PostgreSQL takes any living process of that number for itself and refuses to start.
         """
-        lock = self.data / "postmaster.pid"
-        if not lock.exists():
-            return
-        with contextlib.suppress(psutil.Error, ValueError):
-            process = psutil.Process(int(lock.read_text().split("\n", 1)[0]))
-            if Path(process.cwd()) == self.data.resolve():
-                process.send_signal(self.stop_signal)
-                process.wait(STOP_SECONDS)
-        lock.unlink(missing_ok=True)
+        return Leftovers(
+            "postgres", self.data, lock=self.data / "postmaster.pid", files=(self.socket_directory / SOCKET_LOCK,)
+        )
 
     def _create_cluster(self) -> None:
         """Create data directory, role and database aside, then rename: a half-made one is never mistaken for data."""
@@ -144,7 +138,8 @@ class EmbeddedPostgres(EmbeddedServer):
 class EmbeddedValkey(EmbeddedServer):
     """Valkey on a free port of the loopback, behind a random password that only files of mode 0600 know.
 
-    It keeps nothing on disk and forgets the oldest at `max_memory`: in Fleet it carries hints, never truth.
+    It keeps nothing on disk and forgets the oldest at `max_memory`: in Fleet it carries hints, never truth. What somebody has made it
+    write all the same is removed before it starts: it would read it, and refuse to start where that is damaged.
     """
 
     name = "valkey"
@@ -185,6 +180,11 @@ class EmbeddedValkey(EmbeddedServer):
                 return b"+PONG" in _receive(connection, until=b"+PONG\r\n")
         except OSError:
             return False
+
+    @property
+    def leftovers(self) -> Leftovers:
+        """What its directory may hold of an earlier one."""
+        return Leftovers("valkey-server", self.directory, files=(self.directory / "dump.rdb",))
 
     def _choose_address(self) -> None:
         if not self._port:

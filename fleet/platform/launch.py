@@ -161,8 +161,10 @@ class Launch:
             self.supervisor.shut_down(supervisor)
         crashed = self.supervisor.pid_file.exists()
         self.supervisor.pid_file.unlink(missing_ok=True)
-        if self.postgres:
-            self.postgres.end_leftover()
+        self.supervisor.end_orphans()
+        for server in (self.valkey, self.postgres):
+            if server is not None:
+                server.end_leftover()
         return crashed or supervisor is not None
 
     def _log_files(self) -> dict[str, Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from fleet.platform import preflight
-from fleet.platform.embedded import EmbeddedPostgres
+from fleet.platform.embedded import EmbeddedPostgres, EmbeddedValkey
 from fleet.platform.installation import Installation
 from fleet.platform.private import make_private
 from fleet.platform.terminal import say, shown
@@ -61,7 +61,8 @@ def reset(here: Installation) -> None:
         if input("Type “remove” to go on: ").strip() != "remove":
             say("Nothing was removed.")
             return
-        EmbeddedPostgres(here.var / "postgres").end_leftover()
+        for server in (EmbeddedValkey(here.var / "valkey"), EmbeddedPostgres(here.var / "postgres")):
+            server.end_leftover()
         shutil.rmtree(here.var)
     say("Removed. `make run` begins anew.")
 

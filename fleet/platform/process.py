@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from fleet.platform.leftovers import STOP_SECONDS, Leftovers
+
 START_SECONDS = 30.0
-STOP_SECONDS = 15.0
 
 
 class ServerFailed(RuntimeError):
@@ -49,13 +50,23 @@ class EmbeddedServer:
         raise NotImplementedError
 
     @property
+    def leftovers(self) -> Leftovers:
+        """What an earlier start may have left in this directory."""
+        raise NotImplementedError
+
+    def end_leftover(self) -> None:
+        """End a server that an earlier start left behind, with all of its processes. Raises StillThere."""
+        self.leftovers.end(self.stop_signal, self.force_signal)
+
+    @property
     def pid(self) -> int | None:
         """The process started by `start()`, while it lives."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self) -> str:
-        """Start the server, wait until it answers, and return its URL."""
+        """Start the server, wait until it answers, and return its URL. What a killed one left of itself is waited for."""
         self.prepare()
+        self.leftovers.clear()
         # The tether is to the starting thread, and only the main thread surely lives as long as we want the server.
         from_main = threading.current_thread() is threading.main_thread()
         with self.log.open("ab") as log:

@@ -20,9 +20,13 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from fleet.platform.confinement import is_root, tethered
 from fleet.platform.installation import ROOT, Installation
+from fleet.platform.leftovers import end_all, send
 from fleet.platform.private import make_private, socket_directory, write_private
+from fleet.platform.process import EmbeddedServer
 
 STOP_SECONDS = 90.0
+ORPHAN_SECONDS = 20.0
+HELD = "fleet.platform.held"
 
 
 @dataclass(frozen=True)
@@ -58,20 +62,24 @@ def services(here: Installation) -> list[Service]:
 
 
 def _servers(here: Installation) -> list[Service]:
-    """Return the embedded servers; their commands already tie them to the supervisor."""
+    """Return the embedded servers. Each waits for what a killed one has left, and is tied to the supervisor."""
     found = []
     if (postgres := here.postgres()) is not None:
         found.append(
-            Service("postgres", 10, postgres.command(), stop_signal=postgres.stop_signal, stops_in=30, starts_in=1)
+            Service("postgres", 10, _alone(postgres), stop_signal=postgres.stop_signal, stops_in=30, starts_in=1)
         )
     if (valkey := here.valkey()) is not None:
-        found.append(Service("valkey", 20, valkey.command(), stop_signal=valkey.stop_signal, starts_in=1))
+        found.append(Service("valkey", 20, _alone(valkey), stop_signal=valkey.stop_signal, starts_in=1))
     return found
+
+
+def _alone(server: EmbeddedServer) -> list[str]:
+    return tethered(server.leftovers.clearing(server.command()), sends=server.stop_signal)
 
 
 def _on_django(here: Installation, program: list[str]) -> list[str]:
     """Return the command of a service that waits for the schema and ends with the supervisor."""
-    command = [sys.executable, "-m", "fleet.platform.held", str(here.schema_stamp), *program]
+    command = [sys.executable, "-m", HELD, str(here.schema_stamp), *program]
     return tethered(command, sends=signal.SIGTERM)
 
 
@@ -132,6 +140,20 @@ class Supervisor:
             return process if str(self.configuration) in process.cmdline() else None
         except (OSError, ValueError, psutil.Error):
             return None
+
+    def end_orphans(self) -> None:
+        """End the services of this `var` that outlived their supervisor: they were told, and get as long as an orderly stop gives them.
+
+        A frozen one hears it once it goes on. Raises StillThere.
+        """
+        orphans = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if {HELD, str(self.here.schema_stamp)} <= set(process.cmdline()):
+                    orphans.append(process)
+        for number in (signal.SIGCONT, signal.SIGTERM):
+            send(orphans, number)
+        end_all(orphans, ORPHAN_SECONDS, of="service of Fleet")
 
     def _remote(self) -> xmlrpc.client.ServerProxy:
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")

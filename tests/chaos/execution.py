@@ -1,4 +1,4 @@
-"""`manage.py chaos execution`: SIGKILL for worker, shim and CLI at random points of paid turns, with real parts throughout.
+"""`manage.py chaos execution`: SIGKILL for worker, shim, CLI and servers at random points of paid turns, with real parts throughout.
 
 It starts a product of its own on loopback, in a directory of its own, and strikes only what that product has started.
 """
@@ -10,8 +10,11 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
+import psutil
+import psycopg
+
 from tests.chaos.messages import Said, say
-from tests.chaos.points import Point, points, strike
+from tests.chaos.points import SERVERS, Point, points, servers, strike, targets
 from tests.chaos.verdict import Verdict, judge_ledgers, judge_messages, judge_processes
 from tests.running_product import World, eventually, started
 
@@ -57,7 +60,8 @@ class Drill:
         self.messages += [asked, *others]
         seen, shim = self._wait_for(point.stage, asked)
         time.sleep(point.jitter)
-        hit = strike(point.victim, worker, shim)
+        hit = strike(self._targets(point.victim, worker, shim))
+        eventually(self._answers)
         self._struck[point.victim if hit else "nothing"] += 1
         began = time.monotonic()
         self.settle()
@@ -66,6 +70,18 @@ class Drill:
             f"{number:3} {point.victim:14} at {point.stage:8} (seen {seen}) hit {hit or 'nothing'}"
             f" → {ends} after {time.monotonic() - began:.1f} s"
         )
+
+    def _targets(self, victim: str, worker: psutil.Process, shim: int | None) -> Callable[[], list[psutil.Process]]:
+        if victim in SERVERS:
+            return lambda: servers(self._world.product.service(SERVERS[victim]))
+        return partial(targets, victim, worker, shim)
+
+    def _answers(self) -> bool:
+        """Return whether the database can be asked how it went."""
+        try:
+            return bool(self._world.product.sql("SELECT 1"))
+        except psycopg.OperationalError:
+            return False
 
     def settle(self) -> None:
         """Wait until every message has its end; what has none in time stays for the verdict to count."""

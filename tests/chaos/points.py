@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import psutil
 
 STAGES = ("queued", "starting", "released", "text", "tool", "closing", "warm")
-VICTIMS = ("worker", "shim", "cli", "cli and worker")
+VICTIMS = ("worker", "shim", "cli", "cli and worker", "database", "hints")
+SERVERS = {"database": "postgres", "hints": "valkey"}  # the service of the product that is meant
 MOST_JITTER = 0.06  # seconds after the stage was seen; the stages themselves last from 10 ms to a second
 # The worker's pool is threads, so it has no child that Celery would fork: its children are the shims.
 
@@ -42,13 +43,10 @@ def points(rounds: int, seed: int) -> Iterator[Point]:
         yield Point(stage, victim, chance.uniform(0, MOST_JITTER))
 
 
-def strike(victim: str, worker: psutil.Process, shim: int | None, *, patience: float = 5.0) -> str:
-    """Kill it; return what was hit, empty when there was nothing of the kind.
-
-    `shim` is the one of the turn, as soon as that is known; before, the newest below the worker is taken for it.
-    """
+def strike(targets_of: Callable[[], list[psutil.Process]], *, patience: float = 5.0) -> str:
+    """Kill what is found; return what was hit, empty when there was nothing of the kind."""
     until = time.monotonic() + patience
-    while not (targets := _targets(victim, worker, shim)):
+    while not (targets := targets_of()):
         if time.monotonic() > until:
             return ""
         time.sleep(0.005)
@@ -62,7 +60,17 @@ def strike(victim: str, worker: psutil.Process, shim: int | None, *, patience: f
     return "+".join(hit)
 
 
-def _targets(victim: str, worker: psutil.Process, shim: int | None) -> list[psutil.Process]:
+def servers(found: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those of a server's processes that have no other one above them: the one that started the rest."""
+    pids = {process.pid for process in found}
+    return [process for process in found if process.is_running() and process.ppid() not in pids]
+
+
+def targets(victim: str, worker: psutil.Process, shim: int | None) -> list[psutil.Process]:
+    """Return the processes of a turn that are meant.
+
+    `shim` is the one of the turn, as soon as that is known; before, the newest below the worker is taken for it.
+    """
     if victim == "worker":
         return [worker]
     found = _newest_cli(worker, shim)

@@ -19,7 +19,7 @@ from django.db import connection
 from conversations.models import Conversation, InboundMessage, Turn
 from execution import actions as execution_actions
 from execution.models import Execution
-from execution.states import EventKind, ExecutionState, OutcomeClass
+from execution.states import AT_LEAST, EventKind, ExecutionState, OutcomeClass
 from fleet.following import follow
 from fleet.kernel import clock
 from fleet.kernel.actors import Actor
@@ -88,6 +88,16 @@ class TestAnAnswer:
             said = run("say", "ada", "Hello")
 
         assert (said.code, said.out) == (0, "Good day.\n")
+
+    def test_that_was_cut_off_cost_at_least_what_was_counted(self, run: Run) -> None:
+        def cut_off(execution: Execution) -> None:
+            Execution.objects.filter(pk=execution.pk).update(cost_nano_usd=12_000_000, cost_basis=AT_LEAST)
+            failing(execution)
+
+        with worker(cut_off):
+            said = run("say", "ada", "Hello")
+
+        assert "at least $0.0120" in said.err
 
     def test_is_one_json_object_on_request(self, run: Run) -> None:
         with worker(answering("Good day.")):

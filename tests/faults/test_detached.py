@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+import redis
+from django.conf import settings as django_settings
 from django.db.models import Sum
 
 from budgets.models import Reservation, TokenLedger
@@ -445,6 +448,108 @@ def test_a_frozen_worker_that_thaws_is_shut_out(workers: Workers, model_emulator
     assert not OrphanResult.objects.exists()
 
 
+class TestAWorkerThatIsToldToGoWhileItTakesOver:
+    """Its turn is paid for, and the next worker can do what this one had begun."""
+
+    def begin(self, workers: Workers, model: ModelEmulator, way: Way) -> tuple[Execution, Gate, CeleryWorker]:
+        """A turn whose first worker is dead, and whose second one waits for an answer of the frozen shim."""
+        gate = way.hold(model)
+        workers()
+        row = until(has_text, way.queued("go"))
+        os.kill(row.pid, signal.SIGSTOP)
+        kill_owner(row)
+        second = workers()
+        return until(adopted, row), gate, second
+
+    def go_on(self, workers: Workers, row: Execution, gate: Gate, model: ModelEmulator) -> None:
+        workers()
+        assert until(lambda row: row.epoch >= 2, row).pid == row.pid
+        gate.release()
+        check_answered_once(row, model, STORY)
+
+    def test_it_leaves_what_it_could_not_take_over_yet(
+        self, workers: Workers, model_emulator: ModelEmulator, way: Way
+    ) -> None:
+        row, gate, second = self.begin(workers, model_emulator, way)
+        second.stop()
+        assert "execution.left" in second.log.read_text()
+        assert processes.is_alive(row.pid, row.pid_started_at)
+        os.kill(row.pid, signal.SIGCONT)
+        self.go_on(workers, row, gate, model_emulator)
+
+    def test_it_leaves_what_it_has_just_taken_over(
+        self, workers: Workers, model_emulator: ModelEmulator, way: Way
+    ) -> None:
+        row, gate, second = self.begin(workers, model_emulator, way)
+        second.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.process.wait(1.0)  # it has been told, and waits for the shim
+        os.kill(row.pid, signal.SIGCONT)
+        second.stop()
+        assert "execution.left" in second.log.read_text()
+        self.go_on(workers, row, gate, model_emulator)
+
+
+def test_a_database_that_fails_in_the_middle_of_a_take_over_costs_no_answer(
+    workers: Workers, model_emulator: ModelEmulator, way: Way
+) -> None:
+    gate = way.hold(model_emulator)
+    workers()
+    row = until(has_text, way.queued("go"))
+    with locked("execution_executionevent"):
+        kill_owner(row)
+        second = workers()
+        until(adopted, row)
+        eventually(lambda: cut_whoever_waits_for("execution_executionevent"), "its connection to break")
+        eventually(lambda: "database.away" in second.log.read_text(), "it to notice")
+    gate.release()
+    check_answered_once(row, model_emulator, STORY)
+
+
+def test_what_has_become_of_its_workspace_does_not_end_a_turn_at_work(
+    workers: Workers, model_emulator: ModelEmulator, way: Way, tmp_path: Path
+) -> None:
+    """Nothing has to be written for it: a disk that is full by now, or a bot that moved its directory, is no matter."""
+    gate = way.hold(model_emulator)
+    workers()
+    row = until(has_text, way.queued("go"))
+    kill_owner(row)
+    workspace = tmp_path / "var" / "workspaces" / row.identity.slug
+    workspace.symlink_to(workspace.rename(tmp_path / "elsewhere"))
+    workers()
+    until(adopted, row)
+    gate.release()
+    check_answered_once(row, model_emulator, STORY)
+
+
+def test_workers_that_go_at_once_leave_all_of_it_to_the_next_whatever_redis_forgets(
+    workers: Workers, model_emulator: ModelEmulator, way: Way
+) -> None:
+    gate = way.hold(model_emulator)
+    both = [workers(FLEET_WORKER_SLOTS="1"), workers(FLEET_WORKER_SLOTS="1")]
+    rows = [until(has_text, way.queued("go")) for _ in both]
+    assert len({row.owner_id for row in rows}) == 2
+    for worker in both:
+        worker.process.send_signal(signal.SIGTERM)
+    redis.Redis.from_url(django_settings.REDIS_URL).flushall()
+    for worker in both:
+        worker.stop()
+    assert both[0].log.read_text().count("execution.left") == 2
+    workers()
+    for row in rows:
+        until(adopted, row)
+    gate.release()
+    assert {until(ended, row).answer for row in rows} == {STORY}
+    assert len(model_emulator.requests) == 2
+
+
+def cut_whoever_waits_for(table: str) -> bool:
+    """End the connections that wait for this table."""
+    query = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
+    with psycopg.connect(database_url()) as connection:
+        return bool(connection.execute(query, [table]).fetchall())
+
+
 def test_when_nobody_comes_the_tree_ends_and_the_row_is_closed(workers: Workers, model_emulator: ModelEmulator) -> None:
     model_emulator.hold("go", STORY, after_events=6)
     workers(FLEET_DETACHED_SECONDS="1")
@@ -586,6 +691,19 @@ class TestWhatNobodyCanGoOnWith:
             == 1
         )
 
+    def test_it_cost_at_least_what_was_counted(self, workers: Workers, model_emulator: ModelEmulator, way: Way) -> None:
+        way.run_command(model_emulator, "echo ran", then=STORY)
+        model_emulator.hold(lambda request: bool(request.tool_results), STORY, after_events=way.events)
+        workers()
+        execution = way.queued("go", identity=made.BotFactory(tools=["Bash"]))
+        until(has_text, execution)
+        self.lose(execution)
+        workers()
+        row = until(ended, execution)
+        posted = TokenLedger.objects.filter(execution_id=row.pk).aggregate(Sum("cost_nano_usd"))["cost_nano_usd__sum"]
+        assert (row.state, row.spend_stage, row.cost_basis) == (ExecutionState.LOST, SpendStage.UNKNOWN, "at_least")
+        assert row.cost_nano_usd == posted > 0
+
     def test_half_an_answer_is_kept_and_the_person_told(
         self, workers: Workers, model_emulator: ModelEmulator, way: Way
     ) -> None:
@@ -599,4 +717,5 @@ class TestWhatNobodyCanGoOnWith:
         assert (row.state, row.outcome, row.spend_stage) == (ExecutionState.LOST, OutcomeClass.LOST, SpendStage.UNKNOWN)
         assert row.answer and STORY.startswith(row.answer)
         assert "kept above" in row.sentence and "ask again" in row.sentence
+        assert row.cost_basis in ("", "at_least")
         assert Reservation.objects.get(pk=row.reservation_id).state == "uncertain"

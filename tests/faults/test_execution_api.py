@@ -22,7 +22,7 @@ from execution.providers import registry
 from execution.states import Cause, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock
 from tests.emulators.gate import Gate
-from tests.emulators.model import ModelEmulator
+from tests.emulators.model import ModelEmulator, ModelRequest, Usage
 from tests.execution.running import Run, run, table
 from tests.factories import execution as made
 
@@ -242,6 +242,47 @@ def test_words_of_a_message_that_was_never_counted_have_an_unknown_cost(
     row = ask("codex")
     assert (row.outcome, row.cause) == (OutcomeClass.TIMEOUT, Cause.SILENCE) and row.answer
     check_unknown(row)
+
+
+class TestCutOffAfterItsFirstCountedMessage:
+    """Codex: what the model was asked for, was paid for, whether its answer came to be counted or not."""
+
+    @pytest.fixture(autouse=True)
+    def counted(self, model: ModelEmulator) -> None:
+        """The first message runs a command, and is counted."""
+        model.call_tool("hello", "exec_command", {"cmd": "true"}, then="Done.")
+
+    def check(self, row: Execution, stage: SpendStage, basis: str, reservation: str) -> None:
+        posted = sum(line.cost_nano_usd for line in TokenLedger.objects.filter(execution_id=row.pk))
+        assert (row.spend_stage, row.cost_basis, row.cost_nano_usd) == (stage, basis, posted)
+        assert posted > 0 and row.output == Usage().output
+        assert Reservation.objects.get(pk=row.reservation_id).state == reservation
+
+    @pytest.mark.parametrize("words", [0, 9])
+    def test_it_cost_at_least_what_was_counted_and_what_is_held_stays_held(
+        self, ask: Ask, model: ModelEmulator, settings: Any, words: int
+    ) -> None:
+        settings.FLEET_STALL_SECONDS = 4
+        model.hold(_has_run, "Once upon a time there was a bot, and it had time. " * 4, after_events=words)
+        row = ask("codex", tools=["Bash"])
+        assert (row.outcome, row.cause, bool(row.answer)) == (OutcomeClass.TIMEOUT, Cause.SILENCE, words > 0)
+        assert len(model.requests) == 2
+        self.check(row, SpendStage.UNKNOWN, "at_least", "uncertain")
+
+    def test_what_the_api_refused_is_not_paid_for(self, ask: Ask, model: ModelEmulator) -> None:
+        model.fail(_has_run, 401)
+        row = ask("codex", tools=["Bash"])
+        assert (row.outcome, row.cause) == (OutcomeClass.AUTH, Cause.AUTH)
+        self.check(row, SpendStage.SETTLED, "priced", "settled")
+
+    def test_an_answer_is_known_to_the_last_token(self, ask: Ask, model: ModelEmulator) -> None:
+        row = ask("codex", tools=["Bash"])
+        assert (row.state, row.answer, row.output) == (ExecutionState.SUCCEEDED, "Done.", 2 * Usage().output)
+        assert (row.spend_stage, row.cost_basis) == (SpendStage.SETTLED, "priced")
+
+
+def _has_run(request: ModelRequest) -> bool:
+    return bool(request.tool_results)
 
 
 @BOTH

@@ -5,23 +5,30 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
-from execution import queries
-from execution.engine import Supervisor
+from budgets.models import Reservation
+from execution import actions, queries
+from execution.engine import Supervisor, attempt, supervisor
+from execution.engine.attempt import Attempt
+from execution.engine.halts import Halt
 from execution.models import Execution
+from execution.providers import registry
+from execution.providers.claude import launch
 from execution.providers.mock import script
-from execution.states import EventKind, ExecutionState, OutcomeClass
+from execution.states import EventKind, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import database
 from fleet.platform.embedded import EmbeddedPostgres
 from tests.budgets import scenes
 from tests.emulators.model import ModelEmulator
-from tests.execution.running import CeleryWorker, ended, running, table, until
+from tests.execution import fake_cli
+from tests.execution.running import CeleryWorker, ended, eventually, running, table, until
 from tests.factories import execution as made
 
 __all__ = ["table"]
@@ -57,6 +64,23 @@ def test_a_restart_in_the_middle_of_an_answer(worker: Supervisor, postgres: Embe
     assert row.answer.split()[-1] == "word200"
 
 
+def test_a_database_that_stands_still_for_ten_seconds(
+    worker: Supervisor, postgres: EmbeddedPostgres, monkeypatch
+) -> None:
+    """Nobody is told that it is away: every question waits, and is answered in the end."""
+    monkeypatch.setattr(script, "WORD_SECONDS", 0.02)
+    execution = offered(worker, "mock:words=200")
+    until(lambda row: len(queries.events_after(row.pk)) > 3, execution)
+    postgres.pause()
+    time.sleep(10)
+    postgres.resume()
+    row = until(ended, execution)
+    events = queries.events_after(row.pk)
+    assert (row.state, row.attempt, row.epoch) == (ExecutionState.SUCCEEDED, 1, 0)
+    assert "".join(event.payload["text"] for event in events if event.kind == EventKind.TEXT) == row.answer
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+
+
 def test_an_absence_of_some_seconds_at_the_end_of_a_turn(worker: Supervisor, postgres: EmbeddedPostgres) -> None:
     execution = offered(worker, "mock:slow=1 mock:words=3")
     until(running, execution)
@@ -67,6 +91,114 @@ def test_an_absence_of_some_seconds_at_the_end_of_a_turn(worker: Supervisor, pos
     back.join()
     row = until(ended, execution)
     assert (row.state, row.answer) == (ExecutionState.SUCCEEDED, "word1 word2 word3")
+
+
+class TestAGateThatIsBeingOpened:
+    """No prompt has been handed over: whoever ends the turn need not wait for the database."""
+
+    @pytest.fixture(autouse=True)
+    def a_cli(self, tmp_path: Path, settings, monkeypatch) -> None:
+        """Answers, and counts what it is asked. Nobody gives up by himself."""
+        life = "ready(); prompt(); open('asked', 'a').write('x'); text('Hi.'); result('Hi.'); hear()"
+        settings.ANTHROPIC_API_KEY = "sk-ant-canary-not-a-key"
+        settings.FLEET_CLAUDE_CLI = str(fake_cli.write(tmp_path / "claude", life))
+        launch.cli_version.cache_clear()
+        registry.get("claude").warm_up()
+        monkeypatch.setattr(attempt, "SURVIVE_SECONDS", 600.0)
+
+    @pytest.fixture
+    def at_the_gate(self, worker: Supervisor, monkeypatch) -> Callable[..., Attempt]:
+        """Do this before the first release, which is then `happens`; return the attempt that is at it."""
+
+        def begun(before: Callable[[], None] = lambda: None, happens: Callable[..., Any] = actions.release) -> Attempt:
+            there, release = threading.Event(), actions.release
+
+            def released(**given: Any) -> Any:
+                if there.is_set():
+                    return release(**given)
+                before()
+                there.set()
+                return happens(**given)
+
+            monkeypatch.setattr(actions, "release", released)
+            execution = made.queued("Hello", provider="claude")
+            worker.offer(execution.pk, 0)
+            assert there.wait(60)
+            (held,) = worker._held()
+            return held
+
+        return begun
+
+    def asked(self, row: Execution, settings) -> int:
+        path = Path(settings.FLEET_WORKSPACES) / row.identity.slug / "asked"
+        return len(path.read_text()) if path.exists() else 0
+
+    def test_a_worker_that_is_told_to_go_ends_it_and_another_one_begins_it_anew(
+        self, at_the_gate, postgres: EmbeddedPostgres, settings
+    ) -> None:
+        held = at_the_gate(postgres.stop)
+        held.leave(otherwise=supervisor._RESTART, until=time.monotonic() + 0.2)
+        eventually(lambda: held._run and not held._run.is_there(), "its process to be ended")
+        connection.close()
+        postgres.start()
+        row = until(ended, held.execution)
+        assert (row.state, row.attempt, row.epoch, self.asked(row, settings)) == (ExecutionState.SUCCEEDED, 2, 1, 1)
+
+    def test_a_worker_that_gives_itself_up_ends_it_and_it_begins_anew(
+        self, at_the_gate, postgres: EmbeddedPostgres, settings
+    ) -> None:
+        held = at_the_gate(postgres.stop)
+        held.halt(supervisor._FENCED)
+        eventually(lambda: held._run and not held._run.is_there(), "its process to be ended")
+        connection.close()
+        postgres.start()
+        row = until(ended, held.execution)
+        assert (row.state, row.attempt, self.asked(row, settings)) == (ExecutionState.SUCCEEDED, 2, 1)
+
+    def test_a_database_that_is_away_for_too_long_costs_nobody_a_turn_that_had_not_begun(
+        self, at_the_gate, settings, monkeypatch
+    ) -> None:
+        monkeypatch.setattr(attempt, "SURVIVE_SECONDS", 0.0)
+
+        def away(**_: Any) -> None:
+            raise OperationalError("the server is away")
+
+        row = until(ended, at_the_gate(happens=away).execution)
+        assert (row.state, row.attempt, self.asked(row, settings)) == (ExecutionState.SUCCEEDED, 2, 1)
+
+    def test_a_stop_ends_it_and_says_so_as_soon_as_it_can(
+        self, at_the_gate, postgres: EmbeddedPostgres, settings
+    ) -> None:
+        held = at_the_gate(postgres.stop)
+        held.halt(Halt(OutcomeClass.STOPPED, "Stopped by Eva."))
+        eventually(lambda: held._run and not held._run.is_there(), "its process to be ended")
+        connection.close()
+        postgres.start()
+        row = until(ended, held.execution)
+        assert (row.state, row.sentence, self.asked(row, settings)) == (ExecutionState.STOPPED, "Stopped by Eva.", 0)
+        assert (row.process_gone_at is not None, row.spend_stage) == (True, SpendStage.NONE)
+        assert Reservation.objects.get(pk=row.reservation_id).state == "released"
+
+    @pytest.mark.parametrize("reply", ["arrives", "is lost"])
+    def test_a_release_that_is_written_all_the_same_is_paid_by_nobody(self, at_the_gate, settings, reply: str) -> None:
+        told, release = threading.Event(), actions.release
+
+        def release_late(**given: Any) -> Any:
+            texts = release(**given)
+            assert told.wait(60)
+            if reply == "is lost":
+                raise OperationalError("the connection is lost")
+            return texts
+
+        held = at_the_gate(happens=release_late)
+        held.leave(otherwise=supervisor._RESTART, until=time.monotonic() + 0.2)
+        told.set()
+        row = until(ended, held.execution)
+        assert (row.state, row.attempt, self.asked(row, settings)) == (ExecutionState.STOPPED, 1, 0)
+        assert "restarted before this was finished" in row.sentence
+        assert (row.spend_stage, row.process_gone_at is not None) == (SpendStage.SETTLED, True)
+        reservation = Reservation.objects.get(pk=row.reservation_id)
+        assert (reservation.state, reservation.cost_nano_usd) == ("settled", 0)
 
 
 @pytest.mark.realcli

@@ -100,3 +100,16 @@ def test_a_home_without_room_for_a_transcript_still_answers(
     assert (row.state, row.answer) == (ExecutionState.SUCCEEDED, "You said: Hello again")
     ballast.unlink()
     assert turn("And again", bot).state == ExecutionState.SUCCEEDED
+
+
+def test_without_room_for_what_another_worker_would_need_a_turn_is_answered_all_the_same(
+    start: Start, tmp_path: Path
+) -> None:
+    worker = start("run", FLEET_WARM_PROCESSES="0")
+    bot = made.BotFactory()
+    ballast = fill(on_the_disk_of(worker, tmp_path / "var/run"))
+    for text in ("Hello", "Hello again"):
+        row = turn(text, bot)
+        assert (row.state, row.answer) == (ExecutionState.SUCCEEDED, f"You said: {text}"), row.sentence
+    ballast.unlink()
+    assert turn("And again", bot).state == ExecutionState.SUCCEEDED

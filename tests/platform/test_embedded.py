@@ -8,7 +8,8 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -16,8 +17,9 @@ import psycopg
 import pytest
 import redis
 
-from fleet.platform import embedded
+from fleet.platform import embedded, leftovers
 from fleet.platform.embedded import EmbeddedPostgres, EmbeddedValkey, postgres_program, throw_away_servers
+from fleet.platform.leftovers import StillThere
 from fleet.platform.private import socket_directory
 from fleet.platform.process import ServerFailed
 
@@ -25,6 +27,15 @@ from fleet.platform.process import ServerFailed
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), throw_away=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def durable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """As the product has it."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("durable"))
     server.start()
     yield server
     server.stop()
@@ -91,23 +102,95 @@ def test_data_survives_an_orderly_restart_and_a_kill(database: EmbeddedPostgres)
     assert ask(database, "select count(*) from kept") == "1"
 
 
-def test_the_product_keeps_every_commit_on_disk(tmp_path: Path) -> None:
-    durable = EmbeddedPostgres(tmp_path / "postgres")
-    durable.start()
-    try:
-        assert ask(durable, "show fsync") == "on"
-        assert ask(durable, "select rolcreatedb from pg_roles where rolname = current_user") == "False"
-    finally:
-        durable.stop()
+def test_the_product_keeps_every_commit_on_disk(durable: EmbeddedPostgres) -> None:
+    assert ask(durable, "show fsync") == "on"
+    assert ask(durable, "select rolcreatedb from pg_roles where rolname = current_user") == "False"
 
 
-def test_a_pid_file_whose_number_belongs_to_another_program_is_forgotten(database: EmbeddedPostgres) -> None:
+def busy(server: EmbeddedPostgres) -> subprocess.Popen[bytes]:
+    """A client whose backend computes for hours and looks around for nothing meanwhile."""
+    program = "import sys, psycopg; psycopg.connect(sys.argv[1]).execute(sys.argv[2])"
+    statement = "select count(*) from generate_series(1, 100000000000)"
+    client = subprocess.Popen([sys.executable, "-c", program, server.url, statement], stderr=subprocess.DEVNULL)
+    until(lambda: ask(server, "select count(*) from pg_stat_activity where query like 'select count%series%'") == "2")
+    return client
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waits for did not come"
+        time.sleep(0.02)
+
+
+def test_killed_again_and_again_it_starts_at_once_and_forgets_no_commit(durable: EmbeddedPostgres) -> None:
+    ask(durable, "create table counted (round int)")
+    for number in range(12):
+        unfinished = psycopg.connect(durable.url)
+        unfinished.execute("insert into counted values (-1)")
+        ask(durable, f"insert into counted values ({number})")
+        durable.kill()
+        durable.start()
+        unfinished.close()
+    assert (
+        ask(durable, "select string_agg(round::text, ' ' order by round) from counted") == "0 1 2 3 4 5 6 7 8 9 10 11"
+    )
+
+
+def test_a_child_of_a_killed_server_that_computes_on_does_not_keep_the_next_one_from_starting(
+    database: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "LEAVE_SECONDS", 1.0)
+    client = busy(database)
     database.kill()
-    lock = database.data / "postmaster.pid"
-    lock.write_text(f"{os.getpid()}\n" + lock.read_text().split("\n", 1)[1])
-    database.end_leftover()
+    assert [process.name() for process in database.leftovers.processes()]
+    database.start()
+    client.wait(30)
+    assert ask(database, "select 1") == "1"
+
+
+def test_what_cannot_be_ended_is_said_in_a_sentence_and_nothing_is_started_beside_it(
+    database: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LEAVE_SECONDS", "KILL_SECONDS"):
+        monkeypatch.setattr(leftovers, name, 0.1)
+    client = busy(database)
+    database.kill()
+    with monkeypatch.context() as deaf:
+        deaf.setattr(leftovers, "send", lambda processes, number: None)
+        with pytest.raises(StillThere, match=r"An earlier postgres is still there .* restart the machine"):
+            database.start()
+    assert (database.data / "postmaster.pid").exists()
+    assert database.pid is None
+    database.start()
+    client.wait(30)
+
+
+def test_lock_files_whose_number_belongs_to_another_program_are_forgotten(
+    database: EmbeddedPostgres, cache: EmbeddedValkey
+) -> None:
+    """PostgreSQL believes in a process of its own user only."""
+    database.kill()
+    for lock in (database.leftovers.lock, *database.leftovers.files):
+        lock.write_text(f"{cache.pid}\n" + lock.read_text().split("\n", 1)[1])
     database.start()
     assert database.pid is not None
+    assert cache.pid is not None
+
+
+def test_a_frozen_server_left_behind_is_stopped_and_not_merely_forgotten(database: EmbeddedPostgres) -> None:
+    """Two servers over one directory would destroy it."""
+    left_behind = database.leftovers.processes()
+    database.pause()
+    database.end_leftover()
+    assert not leftovers.left(left_behind, 0)
+    database.start()
+
+
+def test_a_living_server_is_not_disturbed_by_another_start(database: EmbeddedPostgres) -> None:
+    database.leftovers.clear()
+    assert ask(database, "select 1") == "1"
+    assert (database.data / "postmaster.pid").exists()
 
 
 def test_a_server_left_behind_is_stopped_before_another_one_starts(database: EmbeddedPostgres) -> None:
@@ -163,6 +246,23 @@ def test_valkey_is_bounded_and_comes_back_empty_at_the_same_address(cache: Embed
     cache.kill()
     assert cache.start() == before
     assert client.get("hint") is None
+
+
+def test_a_damaged_dump_does_not_keep_valkey_from_starting(cache: EmbeddedValkey) -> None:
+    redis.Redis.from_url(cache.url).save()
+    dump = cache.directory / "dump.rdb"
+    cache.kill()
+    dump.write_bytes(dump.read_bytes()[:-12])
+    cache.start()
+    assert not dump.exists()
+
+
+def test_a_frozen_valkey_left_behind_is_ended(tmp_path: Path) -> None:
+    first = EmbeddedValkey(tmp_path)
+    first.start()
+    first.pause()
+    EmbeddedValkey(tmp_path).end_leftover()
+    assert first.pid is None
 
 
 def test_a_paused_valkey_does_not_answer_until_it_is_resumed(cache: EmbeddedValkey) -> None:

@@ -242,6 +242,56 @@ def test_a_start_right_after_a_killed_supervisor_works(miniature: Miniature) -> 
     assert miniature.end() == 0
 
 
+def test_a_killed_database_comes_back_however_busy_a_child_of_it_is(miniature: Miniature) -> None:
+    """Supervisor starts it again by itself, after what still holds its memory."""
+    miniature.up()
+    url = (miniature.var / "servers.env").read_text().splitlines()[0].removeprefix("DATABASE_URL=")
+    program = "import sys, psycopg; psycopg.connect(sys.argv[1]).execute(sys.argv[2])"
+    statement = "select count(*) from generate_series(1, 100000000000)"
+    client = subprocess.Popen([sys.executable, "-c", program, url, statement], stderr=subprocess.DEVNULL)
+    with psycopg.connect(url, autocommit=True) as connection:
+        counting = "select count(*) from pg_stat_activity where query like 'select count%%series%%'"
+        until(lambda: connection.execute(counting).fetchone()[0] == 2)
+    os.kill(int((miniature.var / "postgres" / "data" / "postmaster.pid").read_text().split("\n")[0]), signal.SIGKILL)
+    assert client.wait(PATIENCE) != 0
+    until(lambda: answers(miniature))
+    assert "pre-existing shared memory" not in (miniature.var / "log" / "postgres.log").read_text()
+    assert miniature.end() == 0
+
+
+def answers(miniature: Miniature) -> bool:
+    try:
+        return miniature.starts() == 1
+    except psycopg.OperationalError:
+        return False
+
+
+def test_a_start_after_a_killed_supervisor_ends_what_was_frozen_meanwhile(miniature: Miniature) -> None:
+    miniature.up()
+    frozen = {
+        name: min(miniature.pids(name)) for name in ("daphne", "manage.py runner", "valkey-server", "bin/postgres")
+    }
+    for pid in frozen.values():
+        os.kill(pid, signal.SIGSTOP)
+    (supervisor,) = miniature.pids("supervisor.supervisord")
+    os.kill(supervisor, signal.SIGKILL)
+    assert miniature.process.wait(PATIENCE) == 1
+    miniature.up()
+    assert set(frozen.values()).isdisjoint(miniature.processes())
+    assert miniature.end() == 0
+
+
+def test_killed_launchers_one_after_the_other_leave_nothing_to_the_next(miniature: Miniature) -> None:
+    for starts in range(1, 5):
+        miniature.up()
+        assert miniature.starts() == starts
+        before = set(miniature.processes())
+        miniature.end(signal.SIGKILL)
+    miniature.up()
+    assert before.isdisjoint(miniature.processes())
+    assert miniature.end() == 0
+
+
 def test_stop_ends_the_running_fleet_and_waits_for_it(miniature: Miniature) -> None:
     miniature.up()
     code, said = miniature.ended("stop")

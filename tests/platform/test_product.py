@@ -1,4 +1,4 @@
-"""The whole product: up from nothing, talked to, down without a trace, and up again with everything it knew."""
+"""The whole product: up from nothing, talked to, down without a trace or killed, and up again with everything it knew."""
 
 from __future__ import annotations
 
@@ -30,3 +30,13 @@ def test_the_whole_product_comes_up_goes_down_and_goes_on() -> None:
         assert product.sql("select count(*) from conversations_turn where state = 'replied'") == [(1,)]
         assert product.manage("say", "ada", "And now?") and first_answer
         assert json.loads(product.manage("status", "--json"))["healthy"]
+
+        everything = product.processes()
+        product.process.kill()
+        product.process.wait()
+        product.start()  # one that is still ending may have answered that it is ready
+        _, alive = psutil.wait_procs(everything, timeout=60)
+        assert alive == []
+        product.wait_until_ready()
+        assert product.sql("select count(*) from conversations_turn where state = 'replied'") == [(2,)]
+        assert product.manage("say", "ada", "Still there?")

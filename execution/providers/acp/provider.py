@@ -33,6 +33,7 @@ class AcpProvider:
             tells_refusals=False,  # nor for the reason of one
             tells_reset=False,  # nor for this
             counts_late=True,
+            counts_whole=True,
         )
 
     def check(self) -> str:

@@ -30,7 +30,8 @@ class CodexProvider:
             resumes_sessions=True,
             forks_sessions=True,
             adopts=True,
-            counts_late=True,  # after each message: what an interrupted one used is never told
+            counts_late=True,
+            counts_whole=True,
             steers=True,  # `turn/steer` is answered with the turn that took the text, or with an error
         )
 

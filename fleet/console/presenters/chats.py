@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from django.utils.safestring import SafeString
 
+from execution.states import AT_LEAST
 from fleet.console.presenters.bots import BotName
 from fleet.console.statuses import Status
 from fleet.kernel import clock
@@ -56,6 +57,11 @@ class ReceiptView:
     cost_basis: str
     queue_seconds: float | None
     engine_seconds: float | None
+
+    @property
+    def is_least(self) -> bool:
+        """Return whether it cost more than is known: it was cut off before all of it was counted."""
+        return self.cost_basis == AT_LEAST
 
     @property
     def tokens(self) -> int:

@@ -20,7 +20,7 @@ from conversations.models import Conversation, Message, Turn
 from conversations.ports import UnifiedMessage
 from conversations.states import Author, TurnState
 from execution import queries as execution_queries
-from execution.states import EventKind
+from execution.states import AT_LEAST, EventKind
 from fleet.api.serializers import TurnSerializer
 from fleet.console.wording import count, duration, usd
 from fleet.following import follow
@@ -263,7 +263,7 @@ def receipt(turn: Turn) -> str:
         turn.identity.slug,
         f"{execution.provider} {execution.model}",
         f"{count(tokens_in, 'token')} in, {count(execution.output, 'token')} out",
-        usd(execution.cost_nano_usd),
+        ("at least " if execution.cost_basis == AT_LEAST else "") + usd(execution.cost_nano_usd),
         *(f"{name} {duration(milliseconds / 1000)}" for name, milliseconds in times if milliseconds is not None),
     ]
     return " · ".join(parts)
