@@ -176,11 +176,30 @@ class RateLimited:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something worth telling. `lasting`: the person hears it with the answer, too. `because`: why it waits before it tries again."""
+    """Something worth telling. `lasting`: the person hears it with the answer, too."""
 
     text: str
     lasting: bool = False
-    because: Ruling | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """Its API did not answer as it should, so the provider waits and asks again. It is no silence, and may go on for long.
+
+    `at` is when it asks again, where it says so; `attempt` of `most` is which try that will be, 0 where it does not count.
+    """
+
+    because: Ruling
+    at: dt.datetime | None = None
+    attempt: int = 0
+    most: int = 0
+
+    @property
+    def text(self) -> str:
+        """Return the sentence for whoever watches; its time is in UTC."""
+        when = f" at {self.at.astimezone(dt.UTC):%H:%M:%S} UTC" if self.at else ""
+        which = f" (attempt {self.attempt} of {self.most})" if self.attempt and self.most else ""
+        return f"{self.because.waiting}; trying again{when}{which}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +237,9 @@ class Recovered:
     is_whole: bool
 
 
-ProviderEvent = Started | TextDelta | ToolStarted | ToolFinished | UsageReported | RateLimited | Notice | Finished
+ProviderEvent = (
+    Started | TextDelta | ToolStarted | ToolFinished | UsageReported | RateLimited | Notice | Retrying | Finished
+)
 
 
 _TARGETS = ("command", "file_path", "notebook_path", "path", "url", "skill", "query", "pattern", "description")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,6 +221,17 @@ def shown_text(execution: Execution) -> str:
     """Return what the person has seen of the answer."""
     lines = ExecutionEvent.objects.filter(execution=execution, kind=EventKind.TEXT).order_by("sequence")
     return "".join(lines.values_list("payload__text", flat=True))
+
+
+BESIDE = (EventKind.RATE_LIMIT, EventKind.NOTICE)  # events that say nothing about what the provider is doing
+
+
+def waiting_for(executions: Iterable[int]) -> dict[int, str]:
+    """Return by execution what its provider waits for before it asks its API again; only those whose last event says so."""
+    events = ExecutionEvent.objects.filter(execution__in=list(executions)).exclude(kind__in=BESIDE)
+    last = events.order_by("execution_id", "-sequence").distinct("execution_id")
+    told = last.values_list("execution_id", "kind", "payload__text")
+    return {execution: text or "" for execution, kind, text in told if kind == EventKind.RETRYING}
 
 
 def events_after(execution_id: int, sequence: int = 0, limit: int = 500) -> list[ExecutionEvent]:

@@ -320,15 +320,17 @@ class Attempt:
 
     def _ending(self, finished: Finished, *, gone: bool) -> Ending:
         outcome, sentence, cause = finished.outcome, finished.sentence, finished.cause or ""
+        retry_at = finished.retry_at
         if self._halt and outcome != OutcomeClass.OK:
             outcome, sentence, cause = self._halt.outcome, self._halt.sentence, self._halt.cause
+            retry_at = self._halt.retry_at
         unmetered = self._released and (self._transcript.disbelieved or self._meter.is_unread(outcome, self._limits))
         return Ending(
             state=endings.state_of(outcome, gone=gone),
             outcome=outcome,
             sentence=clean(sentence),
             answer=clean(finished.text) or self._transcript.text,
-            retry_at=finished.retry_at,
+            retry_at=retry_at,
             cause=cause,
             gone=gone,
             unmetered=unmetered,

@@ -172,5 +172,13 @@ class Transcript:
                 return EventKind.RATE_LIMIT, {"status": event.status, "resets_at": resets_at, "limit": event.kind}
             case ports.Notice():
                 return EventKind.NOTICE, {"text": event.text}
+            case ports.Retrying():
+                return EventKind.RETRYING, _waiting(event)
             case _:
                 raise TypeError(f"no line for {type(event).__name__}")
+
+
+def _waiting(event: ports.Retrying) -> dict[str, Any]:
+    at = event.at.isoformat() if event.at else None
+    counted = {"attempt": event.attempt, "most": event.most}
+    return {"text": event.text, "at": at, **counted, "cause": event.because.cause}

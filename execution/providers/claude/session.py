@@ -41,7 +41,7 @@ class ClaudeRun:
         self._adopted = False
         self.claim: Claim | None = None
         self._events: queue.SimpleQueue[ProviderEvent | None] = queue.SimpleQueue()
-        self._translator = Translator(process.counting)
+        self._translator = Translator(process.counting, session_id=prompt.session_id)
         self._end: Finished | None = None
 
     @classmethod

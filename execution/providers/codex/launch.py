@@ -59,7 +59,7 @@ class Launch:
     cwd: Path
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     scratch: Path | None = None
-    network: str = ""
+    network: str = field(default="", repr=False)  # with the password of the company's proxy in it
     servers: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 

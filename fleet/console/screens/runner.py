@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from django.db.models import Count, Exists, Model, OuterRef, Q, QuerySet, Sum
 
+from execution import queries as execution_queries
 from execution.models import Execution, HeldProcess, Worker
 from execution.states import EXECUTION, LEASED, ExecutionState
 from fleet.console.presenters import LiveRow, ProcessRow, RunnerPage, WorkerRow
@@ -33,6 +34,7 @@ def runner_page(
     """Return what the page shows. Lists are paged by key: workers and processes by a time in microseconds, executions by id."""
     workers, more_workers = _page(_workers(workers_after), "started_at")
     executions, more_executions = _page(_executions(executions_after), "pk")
+    waiting = execution_queries.waiting_for(row.pk for row in executions)
     processes, more_processes = _page(_processes(processes_after), "idle_since")
     numbers = Execution.objects.filter(state__in=EXECUTION.live).aggregate(
         queued=Count("pk", filter=Q(state=ExecutionState.QUEUED)), running=Count("pk", filter=Q(state__in=LEASED))
@@ -40,7 +42,7 @@ def runner_page(
     return RunnerPage(
         workers=tuple(_worker(row) for row in workers),
         more_workers=more_workers,
-        executions=tuple(_execution(row) for row in executions),
+        executions=tuple(_execution(row, waiting.get(row.pk, "")) for row in executions),
         more_executions=more_executions,
         processes=tuple(_process(row) for row in processes),
         more_processes=more_processes,
@@ -123,7 +125,7 @@ def _worker_status(row: Any) -> tuple[Status, str]:
     return (Status("running", "Working"), "") if row.taken else (Status("ok", "Ready"), "")
 
 
-def _execution(row: Execution) -> LiveRow:
+def _execution(row: Execution, why: str) -> LiveRow:
     turn = getattr(row, "turn", None)
     return LiveRow(
         id=row.pk,
@@ -133,6 +135,7 @@ def _execution(row: Execution) -> LiveRow:
         provider=row.provider,
         model=row.model,
         status=_status(row),
+        why=why,
         since=row.released_at or row.claimed_at or row.queued_at,
         worker=_name(row.owner),
     )
