@@ -233,9 +233,15 @@ TABLE = (
     Row(
         Cause.AUTH,
         OutcomeClass.AUTH,
+        "{name} does not let our key or login do this: it may lack the permission, or its account be blocked or out of credit. {key}",
+        statuses=(403,),
+    ),
+    Row(
+        Cause.AUTH,
+        OutcomeClass.AUTH,
         "{name} does not accept our key or login. {key}",
         words=("authentication_failed", "oauth_org_not_allowed", "unauthorized"),
-        statuses=(401, 403),
+        statuses=(401,),
     ),
     Row(
         Cause.MODEL,
@@ -248,7 +254,7 @@ TABLE = (
         Cause.OVERLOADED,
         OutcomeClass.OVERLOAD,
         f"{{name}} is overloaded at the moment. {_LATER}",
-        words=("overloaded", "serverOverloaded", "flexUnavailable"),
+        words=("overloaded", "overloaded_error", "serverOverloaded", "flexUnavailable"),
         statuses=(503, 529),
     ),
     Row(

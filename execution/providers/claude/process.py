@@ -106,6 +106,11 @@ class ClaudeProcess(CliProcess):
         self.give(turn)
         self._take_over(inherited)
 
+    @property
+    def error_type(self) -> str:
+        """Return what the API called the error that ended the last turn; empty when none did."""
+        return self._transport.error_type
+
     # --- Its turns -------------------------------------------------------------------------------------------------------
 
     def give(self, turn: Turn) -> None:

@@ -173,6 +173,7 @@ class ClaudeRun:
 
     def take(self, message: Message) -> bool:
         """Hear a message of the CLI; True when it was the last."""
+        self._translator.error_type = self._process.error_type
         for event in self._translator.take(message):
             if isinstance(event, Finished):
                 self._end = event

@@ -60,6 +60,7 @@ class Translator:
         self._session_id = session_id
         self.totals_are_whole = True  # the CLI's totals tell of this process alone, not of what a transcript began with
         self.is_first = True  # … and of this turn alone
+        self.error_type = ""  # what the API called the error that ended the turn
         self._counting = counting or Counting()
         self._texts: list[str] = []  # the text blocks that are complete; only these are the answer
         self._streamed = ""  # of the one that is being written: a cut connection may begin it anew
@@ -214,7 +215,7 @@ class Translator:
         return Finished.ruled(ruling, text=self.said, session_id=message.session_id, details=details)
 
     def _evidence(self, message: ResultMessage) -> Evidence:
-        said = (self._error, message.terminal_reason or "", message.subtype)
+        said = (self._error, self.error_type, message.terminal_reason or "", message.subtype)
         return self._seen(said, _number(message.api_error_status))
 
     def _seen(self, said: tuple[str, ...], status: int) -> Evidence:
