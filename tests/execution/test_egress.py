@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.ports import Confinement
+from execution.sandbox.egress.notes import TroubleNote
 from execution.sandbox.egress.proxy import Egress
 from execution.sandbox.egress.reaching import Unreachable, Ways
 from execution.sandbox.egress.rules import Refusal, Rule
@@ -236,3 +239,61 @@ def test_a_body_has_one_length() -> None:
     asked = b"POST http://PLACE/ HTTP/1.1\r\nHost: PLACE\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     heard = far_side(asked).lower()
     assert b"transfer-encoding: chunked" in heard and b"content-length" not in heard
+
+
+class TestThroughTheCompanysProxy:
+    """Nobody listens where it is said to be: what is asked of it ends as its trouble. The way through it: test_company_proxy."""
+
+    def ask(self, name: str, *rules: Rule) -> Heard:
+        heard = Heard()
+        proxy = egress(*rules, heard=heard, https="http://127.0.0.1:1")
+        ask(proxy, f"CONNECT {name}:443 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return heard
+
+    @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254"])
+    def test_a_name_that_means_something_forbidden_here_is_not_asked_of_it(self, monkeypatch, address: str) -> None:
+        names_mean(monkeypatch, address)
+        heard = self.ask("turned.example", Rule("turned.example"))
+        assert [refusal.host for refusal in heard.refusals] == ["turned.example"] and not heard.failures
+
+    def test_a_name_that_means_nothing_here_is_its_to_look_up(self) -> None:
+        heard = self.ask("web.nowhere.invalid", Rule("web.nowhere.invalid"))
+        assert [failure.kind for failure in heard.failures] == ["proxy"] and not heard.refusals
+
+    def test_the_providers_name_is_not_looked_up_here(self, monkeypatch) -> None:
+        asked = names_mean(monkeypatch, "127.0.0.1")
+        heard = self.ask("api.example", Rule("api.example", 443, True))
+        assert [failure.kind for failure in heard.failures] == ["proxy"] and asked == []
+
+
+class TestWhatIsNoted:
+    """A file that is there for as long as the bot's provider cannot be reached."""
+
+    @pytest.fixture
+    def note(self, tmp_path: Path) -> tuple[TroubleNote, Path]:
+        return TroubleNote(str(tmp_path / "note"), "api.example", 443), tmp_path / "note"
+
+    def test_it_goes_when_the_provider_is_reached(self, note: tuple[TroubleNote, Path]) -> None:
+        notes, file = note
+        notes.failed(Unreachable("api.example", 443, "name", "no such name"))
+        told = {"host": "api.example", "port": 443, "kind": "name", "why": "no such name"}
+        assert json.loads(file.read_text()) == told
+        notes.reached("web.example", 443)
+        assert file.exists()
+        notes.reached("api.example", 443)
+        assert not file.exists()
+
+    def test_what_a_tool_does_not_reach_is_no_trouble_of_the_providers(self, note: tuple[TroubleNote, Path]) -> None:
+        notes, file = note
+        notes.failed(Unreachable("web.example", 443, "name", "no such name"))
+        notes.failed(Unreachable("api.example", 80, "name", "no such name"))
+        notes.reached("api.example", 443)
+        notes.refused(Refusal("evil.example", 443, "it is not among the bot's destinations"))
+        assert not file.exists()
+
+    def test_a_refusal_counts_until_the_provider_was_reached(self, note: tuple[TroubleNote, Path]) -> None:
+        notes, file = note
+        notes.refused(Refusal("elsewhere.example", 443, "it is not among the bot's destinations"))
+        assert json.loads(file.read_text())["kind"] == "policy"
+        notes.reached("api.example", 443)
+        assert not file.exists()

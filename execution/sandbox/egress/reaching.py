@@ -98,7 +98,7 @@ class Ways:
         parent = self._parents.get(scheme)
         if parent is None or host in _OUR_OWN:
             return None
-        from urllib.request import proxy_bypass_environment  # 30 ms that nobody needs who has no such proxy
+        from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # 30 ms that not everybody needs
 
         return None if proxy_bypass_environment(f"{host}:{port}", {"no": self._not_through}) else parent
 
