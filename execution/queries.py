@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import (
     BooleanField,
+    Case,
     Count,
     Exists,
     ExpressionWrapper,
@@ -23,7 +24,9 @@ from django.db.models import (
     QuerySet,
     Subquery,
     Value,
+    When,
 )
+from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 
 from execution.models import (
@@ -226,12 +229,11 @@ def shown_text(execution: Execution) -> str:
 BESIDE = (EventKind.RATE_LIMIT, EventKind.NOTICE)  # events that say nothing about what the provider is doing
 
 
-def waiting_for(executions: Iterable[int]) -> dict[int, str]:
-    """Return by execution what its provider waits for before it asks its API again; only those whose last event says so."""
-    events = ExecutionEvent.objects.filter(execution__in=list(executions)).exclude(kind__in=BESIDE)
-    last = events.order_by("execution_id", "-sequence").distinct("execution_id")
-    told = last.values_list("execution_id", "kind", "payload__text")
-    return {execution: text or "" for execution, kind, text in told if kind == EventKind.RETRYING}
+def waits_for() -> Subquery:
+    """Return, for a statement about executions, what each one's provider waits for before it asks its API again; empty for others."""
+    rows = ExecutionEvent.objects.filter(execution=OuterRef("pk")).exclude(kind__in=BESIDE).order_by("-sequence")
+    text = Case(When(kind=EventKind.RETRYING, then=KeyTextTransform("text", "payload")), default=Value(""))
+    return Subquery(rows.values(told=text)[:1])
 
 
 def events_after(execution_id: int, sequence: int = 0, limit: int = 500) -> list[ExecutionEvent]:

@@ -198,11 +198,12 @@ class TestItsPassword:
         assert inside(opened, "echo started", api="https://api.example") == "started\n"
 
     def test_no_log_shows_it(self) -> None:
-        told = Outgoing.read({"https_proxy": "http://fleet:p%40ss-word-8@proxy.example:3128"})
+        written = "fleet:p%40ss-word-8"
+        told = Outgoing.read({"https_proxy": f"http://{written}@proxy.example:3128"})
         assert "ss-word-8" not in repr(told)
         for secret in told.secrets():
             register(secret)
-        for text in ("http://fleet:p%40ss-word-8@proxy.example", "p@ss-word-8", "Basic ZmxlZXQ6cEBzcy13b3JkLTg="):
+        for text in (f"http://{written}@proxy.example", "p@ss-word-8", "Basic ZmxlZXQ6cEBzcy13b3JkLTg="):
             assert "ss-word-8" not in mask(text) and "ZmxlZXQ6" not in mask(text)
 
     def test_the_environment_of_a_cli_has_no_proxy_with_a_password(self, tmp_path: Path) -> None:

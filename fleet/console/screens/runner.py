@@ -34,7 +34,6 @@ def runner_page(
     """Return what the page shows. Lists are paged by key: workers and processes by a time in microseconds, executions by id."""
     workers, more_workers = _page(_workers(workers_after), "started_at")
     executions, more_executions = _page(_executions(executions_after), "pk")
-    waiting = execution_queries.waiting_for(row.pk for row in executions)
     processes, more_processes = _page(_processes(processes_after), "idle_since")
     numbers = Execution.objects.filter(state__in=EXECUTION.live).aggregate(
         queued=Count("pk", filter=Q(state=ExecutionState.QUEUED)), running=Count("pk", filter=Q(state__in=LEASED))
@@ -42,7 +41,7 @@ def runner_page(
     return RunnerPage(
         workers=tuple(_worker(row) for row in workers),
         more_workers=more_workers,
-        executions=tuple(_execution(row, waiting.get(row.pk, "")) for row in executions),
+        executions=tuple(_execution(row) for row in executions),
         more_executions=more_executions,
         processes=tuple(_process(row) for row in processes),
         more_processes=more_processes,
@@ -84,6 +83,7 @@ def _executions(after: int | None) -> QuerySet[Execution]:
     rows = Execution.objects.filter(state__in=EXECUTION.live).order_by("pk")
     if after is not None:
         rows = rows.filter(pk__gt=after)
+    rows = rows.annotate(waits_for=execution_queries.waits_for())
     return rows.select_related("identity", "owner", "turn__conversation").defer("prompt", "answer", "details")
 
 
@@ -125,7 +125,7 @@ def _worker_status(row: Any) -> tuple[Status, str]:
     return (Status("running", "Working"), "") if row.taken else (Status("ok", "Ready"), "")
 
 
-def _execution(row: Execution, why: str) -> LiveRow:
+def _execution(row: Any) -> LiveRow:
     turn = getattr(row, "turn", None)
     return LiveRow(
         id=row.pk,
@@ -135,7 +135,7 @@ def _execution(row: Execution, why: str) -> LiveRow:
         provider=row.provider,
         model=row.model,
         status=_status(row),
-        why=why,
+        why=row.waits_for or "",
         since=row.released_at or row.claimed_at or row.queued_at,
         worker=_name(row.owner),
     )
