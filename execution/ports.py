@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from budgets.states import Billing
 from execution.outcomes import Ruling
+from execution.retrying import Retrying
 from execution.states import Cause, OutcomeClass
 from identities.ports import Connection
 from identities.states import NetworkPolicy
@@ -183,26 +184,6 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Retrying:
-    """Its API did not answer as it should, so the provider waits and asks again. It is no silence, and may go on for long.
-
-    `at` is when it asks again, where it says so; `attempt` of `most` is which try that will be, 0 where it does not count.
-    """
-
-    because: Ruling
-    at: dt.datetime | None = None
-    attempt: int = 0
-    most: int = 0
-
-    @property
-    def text(self) -> str:
-        """Return the sentence for whoever watches; its time is in UTC."""
-        when = f" at {self.at.astimezone(dt.UTC):%H:%M:%S} UTC" if self.at else ""
-        which = f" (attempt {self.attempt} of {self.most})" if self.attempt and self.most else ""
-        return f"{self.because.waiting}; trying again{when}{which}."
-
-
-@dataclass(frozen=True, slots=True)
 class Finished:
     """The turn is over. Always the last event; `text` is the whole answer, `sentence` explains anything but ok."""
 
@@ -240,7 +221,6 @@ class Recovered:
 ProviderEvent = (
     Started | TextDelta | ToolStarted | ToolFinished | UsageReported | RateLimited | Notice | Retrying | Finished
 )
-
 
 _TARGETS = ("command", "file_path", "notebook_path", "path", "url", "skill", "query", "pattern", "description")
 

@@ -23,6 +23,7 @@ from django.db.models import (
     Q,
     QuerySet,
     Subquery,
+    TextField,
     Value,
     When,
 )
@@ -232,7 +233,11 @@ BESIDE = (EventKind.RATE_LIMIT, EventKind.NOTICE)  # events that say nothing abo
 def waits_for() -> Subquery:
     """Return, for a statement about executions, what each one's provider waits for before it asks its API again; empty for others."""
     rows = ExecutionEvent.objects.filter(execution=OuterRef("pk")).exclude(kind__in=BESIDE).order_by("-sequence")
-    text = Case(When(kind=EventKind.RETRYING, then=KeyTextTransform("text", "payload")), default=Value(""))
+    text = Case(
+        When(kind=EventKind.RETRYING, then=KeyTextTransform("text", "payload")),
+        default=Value(""),
+        output_field=TextField(),
+    )
     return Subquery(rows.values(told=text)[:1])
 
 

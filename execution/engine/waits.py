@@ -6,7 +6,8 @@ import datetime as dt
 import time
 
 from execution.outcomes import Ruling, policy_of
-from execution.ports import ProviderEvent, Retrying, TextDelta, ToolFinished, ToolStarted, UsageReported
+from execution.ports import ProviderEvent, TextDelta, ToolFinished, ToolStarted, UsageReported
+from execution.retrying import Retrying
 from fleet.kernel import clock
 
 _GOES_ON = (TextDelta, ToolStarted, ToolFinished, UsageReported)

@@ -19,8 +19,9 @@ from claude_agent_sdk import (
 )
 from claude_agent_sdk.types import RateLimitInfo
 
-from execution.ports import Finished, ProviderEvent, Retrying, ToolStarted, UsageReported
+from execution.ports import Finished, ProviderEvent, ToolStarted, UsageReported
 from execution.providers.claude.translate import Translator
+from execution.retrying import Retrying
 from execution.states import Cause, OutcomeClass
 
 RESET = dt.datetime(2026, 11, 22, 23, 0, tzinfo=dt.UTC)

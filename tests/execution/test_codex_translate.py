@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from openai_codex.generated.v2_all import FileChangeThreadItem, TokenUsageBreakdown
 
-from execution.ports import ProviderEvent, Retrying, TextDelta, ToolFinished, ToolStarted
+from execution.ports import ProviderEvent, TextDelta, ToolFinished, ToolStarted
 from execution.providers.codex.calls import calls_of, command_call
 from execution.providers.codex.counting import Counting
 from execution.providers.codex.rpc import Incoming
 from execution.providers.codex.translate import Translator
+from execution.retrying import Retrying
 from execution.shim.pipes import Unintelligible
 from execution.states import Cause
 from execution.states import OutcomeClass as Class

@@ -20,7 +20,6 @@ from execution.engine.halts import Limits
 from execution.engine.memory import Memory
 from execution.ports import (
     ProviderEvent,
-    Retrying,
     TextDelta,
     ToolCall,
     ToolFinished,
@@ -29,6 +28,7 @@ from execution.ports import (
     UsageReported,
 )
 from execution.providers.claude.translate import VENDOR as CLAUDE
+from execution.retrying import Retrying
 from execution.shim import processes
 from execution.states import Cause, ExecutionState, OutcomeClass
 from fleet.kernel import clock

@@ -27,7 +27,6 @@ from execution.ports import (
     Finished,
     ProviderEvent,
     RateLimited,
-    Retrying,
     Started,
     TextDelta,
     ToolCall,
@@ -37,6 +36,7 @@ from execution.ports import (
 )
 from execution.providers.claude.counting import Counting
 from execution.providers.network import with_network
+from execution.retrying import Retrying
 from execution.states import OutcomeClass
 from fleet.kernel import clock
 

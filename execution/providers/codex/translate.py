@@ -37,7 +37,6 @@ from execution.ports import (
     Notice,
     ProviderEvent,
     RateLimited,
-    Retrying,
     TextDelta,
     ToolFinished,
     ToolStarted,
@@ -47,6 +46,7 @@ from execution.providers.codex.calls import calls_of
 from execution.providers.codex.counting import Counting
 from execution.providers.codex.rpc import Incoming
 from execution.providers.network import with_network
+from execution.retrying import Retrying
 from execution.shim.pipes import Unintelligible
 from execution.states import OutcomeClass
 
