@@ -20,6 +20,8 @@ _REASONS = {
     Cause.OVERLOADED: "{name} is overloaded",
     Cause.SERVER_FAULT: "{name}'s servers have a fault",
     Cause.UNREACHABLE: "{name} cannot be reached",
+    Cause.NETWORK: "{name} cannot be reached from this machine",
+    Cause.POLICY: "the bot's network policy keeps it from {name}",
 }
 _NAMES_ITS_MOMENT = (Cause.USAGE_LIMIT,)
 

@@ -29,13 +29,20 @@ class Evidence:
     """What a provider's program reported about the end of a turn; empty where it said nothing.
 
     `words` are the codes it used: the type and code of an error, the reason for which it stopped, the kind of its result.
-    `limited` says that the login's own window is used up, `retry_at` when the provider wants to be asked again.
+    `limited` says that the login's own window is used up, `retry_at` when the provider wants to be asked again. `place` is the
+    destination that was not reached and `why` says why, after a colon, where `UNREACHED` or `REFUSED` is among the words.
     """
 
     words: tuple[str, ...] = ()
     status: int = 0
     limited: bool = False
     retry_at: dt.datetime | None = None
+    place: str = ""
+    why: str = ""
+
+
+# Words of our own, for what the proxy of the bot's sandbox saw: the provider's program knows only that something went wrong.
+UNREACHED, REFUSED = "egress_unreached", "egress_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class Policy:
 
     `fails_over`: the next provider of the chain takes the turn. `opens_after`: how many such ends in a row shut the login (0: none
     does), until the moment the provider named, else for `pause`, which doubles up to `longest_pause`. `retries`: how often a turn
-    that nobody else can take comes again.
+    that nobody else can take comes again. `believes`: how far ahead a moment may be that the provider names.
     """
 
     fails_over: bool = False
@@ -52,6 +59,7 @@ class Policy:
     pause: dt.timedelta = dt.timedelta()
     longest_pause: dt.timedelta = dt.timedelta()
     retries: int = 0
+    believes: dt.timedelta = dt.timedelta()
 
     def pause_after(self, failures: int) -> dt.timedelta:
         """Return how long to wait after that many failures in a row."""
@@ -65,25 +73,56 @@ def _minutes(number: float) -> dt.timedelta:
 
 
 NOTHING = Policy()
-_BUSY = Policy(fails_over=True, opens_after=3, pause=_minutes(0.5), longest_pause=_minutes(5), retries=2)
-_UNTIL_PUT_RIGHT = Policy(fails_over=True, opens_after=1, pause=_minutes(10), longest_pause=_minutes(360), retries=5)
+# What is told of a provider that waits before it asks again.
+_WAITING = {
+    Cause.USAGE_LIMIT: "{name} asks us to wait",
+    Cause.RATE_LIMIT: "{name} asks us to wait",
+    Cause.OVERLOADED: "{name} is overloaded",
+    Cause.SERVER_FAULT: "{name}'s servers have a fault",
+    Cause.NETWORK: "This machine cannot reach {place}",
+}
+_HOUR, _DAY, _LONGEST_WINDOW = (
+    _minutes(60),
+    _minutes(24 * 60),
+    _minutes(8 * 24 * 60),
+)  # the windows of logins take a week at most
+_BUSY = Policy(
+    fails_over=True, opens_after=3, pause=_minutes(0.5), longest_pause=_minutes(5), retries=2, believes=_HOUR
+)
+_UNTIL_PUT_RIGHT = Policy(
+    fails_over=True, opens_after=1, pause=_minutes(10), longest_pause=_minutes(360), retries=5, believes=_DAY
+)
 
 POLICIES: dict[Cause, Policy] = {
     Cause.USAGE_LIMIT: Policy(
-        fails_over=True, opens_after=1, pause=_minutes(15), longest_pause=_minutes(240), retries=5
+        fails_over=True,
+        opens_after=1,
+        pause=_minutes(15),
+        longest_pause=_minutes(240),
+        retries=5,
+        believes=_LONGEST_WINDOW,
     ),
-    Cause.RATE_LIMIT: Policy(fails_over=True, opens_after=1, pause=_minutes(1), longest_pause=_minutes(15), retries=5),
+    Cause.RATE_LIMIT: Policy(
+        fails_over=True, opens_after=1, pause=_minutes(1), longest_pause=_minutes(15), retries=5, believes=_DAY
+    ),
     Cause.BILLING: _UNTIL_PUT_RIGHT,
     Cause.AUTH: _UNTIL_PUT_RIGHT,
     Cause.OVERLOADED: _BUSY,
     Cause.SERVER_FAULT: _BUSY,
     Cause.UNREACHABLE: _BUSY,
+    Cause.NETWORK: _BUSY,
+    Cause.POLICY: Policy(fails_over=True),  # the bot's, so that no login is shut for it
 }
 
 
 def policy_of(cause: str) -> Policy:
     """Return what follows by itself on this cause; nothing for one without a policy."""
     return POLICIES.get(Cause(cause), NOTHING) if cause else NOTHING
+
+
+def believable(at: dt.datetime | None, cause: str, *, now: dt.datetime) -> dt.datetime | None:
+    """Return the moment that a provider named, unless it is over or too far ahead for its cause: then our own pauses count."""
+    return at if at is not None and now < at <= now + policy_of(cause).believes else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +147,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the table says of one end. `retry_at` is empty unless waiting for it helps."""
+    """What the table says of one end. `retry_at` is empty unless waiting for it helps; `waiting` tells of it while it may still pass."""
 
     cause: Cause
     outcome: OutcomeClass
     sentence: str
     retry_at: dt.datetime | None = None
+    waiting: str = ""
 
 
 _SHORTER = "Start a new conversation with /new, or send less at once."
@@ -132,6 +172,19 @@ TABLE = (
         OutcomeClass.STOPPED,
         "Stopped.",
         words=("aborted_streaming", "aborted_tools", "interrupted", "cancelled"),
+    ),
+    Row(
+        Cause.NETWORK,
+        OutcomeClass.ERROR,
+        "This machine cannot reach {place}: {why}. Nothing is wrong with your message; an administrator looks at the machine's network, "
+        "name lookup, firewall and proxy (HTTPS_PROXY).",
+        words=(UNREACHED,),
+    ),
+    Row(
+        Cause.POLICY,
+        OutcomeClass.ERROR,
+        "The bot's network policy does not let it reach {place}, which it needs to answer: {why}. An administrator can allow it.",
+        words=(REFUSED,),
     ),
     Row(
         Cause.TOO_LONG,
@@ -180,9 +233,15 @@ TABLE = (
     Row(
         Cause.AUTH,
         OutcomeClass.AUTH,
+        "{name} does not let our key or login do this: it may lack the permission, or its account be blocked or out of credit. {key}",
+        statuses=(403,),
+    ),
+    Row(
+        Cause.AUTH,
+        OutcomeClass.AUTH,
         "{name} does not accept our key or login. {key}",
         words=("authentication_failed", "oauth_org_not_allowed", "unauthorized"),
-        statuses=(401, 403),
+        statuses=(401,),
     ),
     Row(
         Cause.MODEL,
@@ -195,7 +254,7 @@ TABLE = (
         Cause.OVERLOADED,
         OutcomeClass.OVERLOAD,
         f"{{name}} is overloaded at the moment. {_LATER}",
-        words=("overloaded", "serverOverloaded", "flexUnavailable"),
+        words=("overloaded", "overloaded_error", "serverOverloaded", "flexUnavailable"),
         statuses=(503, 529),
     ),
     Row(
@@ -233,8 +292,15 @@ TABLE = (
     Row(
         Cause.UNREACHABLE,
         OutcomeClass.ERROR,
-        "{name} could not be reached, or broke off without saying why. Try again; if it stays, check the worker's network and log.",
-        words=("api_error", "httpConnectionFailed", "responseStreamConnectionFailed", "responseStreamDisconnected"),
+        "{name} could not be reached, or broke off without saying why. Try again; if it stays, an administrator looks at the worker's "
+        "network, its certificates (SSL_CERT_FILE) and its log.",
+        words=(
+            "no_answer",
+            "api_error",
+            "httpConnectionFailed",
+            "responseStreamConnectionFailed",
+            "responseStreamDisconnected",
+        ),
     ),
     Row(Cause.UNKNOWN, OutcomeClass.ERROR, "{name} ended the turn with an error. Please try again."),
 )
@@ -242,15 +308,18 @@ TABLE = (
 
 def judge(evidence: Evidence, vendor: Vendor) -> Ruling:
     """Return what the first row that fits says of this evidence; the last row explains anything."""
-    return _ruling(next(row for row in TABLE if row.fits(evidence)), vendor, evidence.retry_at)
+    return _ruling(next(row for row in TABLE if row.fits(evidence)), vendor, evidence)
 
 
 def ruling_of(cause: Cause, vendor: Vendor) -> Ruling:
     """Return what the table says of this cause. Raises StopIteration for one that the worker finds by itself, such as a limit of time."""
-    return _ruling(next(row for row in TABLE if row.cause == cause), vendor, None)
+    return _ruling(next(row for row in TABLE if row.cause == cause), vendor, Evidence())
 
 
-def _ruling(row: Row, vendor: Vendor, retry_at: dt.datetime | None) -> Ruling:
-    sentence = row.sentence.format(name=vendor.name, account=vendor.account, key=vendor.key, model=vendor.model)
+def _ruling(row: Row, vendor: Vendor, evidence: Evidence) -> Ruling:
+    place, why = evidence.place or f"{vendor.name}'s API", evidence.why or "no more is known"
+    told = {"name": vendor.name, "account": vendor.account, "key": vendor.key, "model": vendor.model}
+    sentence = row.sentence.format(**told, place=place, why=why)
+    waiting = _WAITING.get(row.cause, "{name} gave no usable answer").format(name=vendor.name, place=place)
     waits = policy_of(row.cause).opens_after > 0
-    return Ruling(row.cause, row.outcome, sentence, retry_at if waits else None)
+    return Ruling(row.cause, row.outcome, sentence, evidence.retry_at if waits else None, waiting)

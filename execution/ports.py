@@ -1,4 +1,4 @@
-"""What execution needs from outside: providers that think, and a judge of tool calls.
+"""What execution needs from outside: providers that think.
 
 A provider turns one `Prompt` into a stream of typed events. It knows nothing of the database: the worker records what it yields.
 """
@@ -6,17 +6,17 @@ A provider turns one `Prompt` into a stream of typed events. It knows nothing of
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from budgets.states import Billing
 from execution.outcomes import Ruling
+from execution.retrying import Retrying
 from execution.states import Cause, OutcomeClass
+from execution.toolcalls import Judge
 from identities.ports import Connection
 from identities.states import NetworkPolicy
 
@@ -178,11 +178,10 @@ class RateLimited:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something worth telling. `lasting`: the person hears it with the answer, too. `because`: why it waits before it tries again."""
+    """Something worth telling. `lasting`: the person hears it with the answer, too."""
 
     text: str
     lasting: bool = False
-    because: Ruling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,43 +219,9 @@ class Recovered:
     is_whole: bool
 
 
-ProviderEvent = Started | TextDelta | ToolStarted | ToolFinished | UsageReported | RateLimited | Notice | Finished
-
-
-_TARGETS = ("command", "file_path", "notebook_path", "path", "url", "skill", "query", "pattern", "description")
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A tool the provider is about to use."""
-
-    call_id: str
-    tool: str
-    input: Mapping[str, Any]
-
-    @property
-    def target(self) -> str:
-        """Return what the call is aimed at, as a short text: its command, path or address; empty when it has none."""
-        found = (self.input.get(name) for name in _TARGETS)
-        return next((str(value) for value in found if value), "")
-
-    @property
-    def digest(self) -> str:
-        """Return what two calls of one tool with the same input have in common (SHA-256, hex)."""
-        said = json.dumps([self.tool, self.input], sort_keys=True, default=str)
-        return hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """May it run? `reason` is told to the model when it may not."""
-
-    allow: bool
-    reason: str = ""
-
-
-Judge = Callable[[ToolCall], Verdict]
-"""Decides a tool call; called from any thread; must answer deny rather than raise."""
+ProviderEvent = (
+    Started | TextDelta | ToolStarted | ToolFinished | UsageReported | RateLimited | Notice | Retrying | Finished
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import (
     BooleanField,
+    Case,
     Count,
     Exists,
     ExpressionWrapper,
@@ -22,8 +23,11 @@ from django.db.models import (
     Q,
     QuerySet,
     Subquery,
+    TextField,
     Value,
+    When,
 )
+from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 
 from execution.models import (
@@ -226,6 +230,20 @@ def shown_text(execution: Execution) -> str:
     """Return what the person has seen of the answer."""
     lines = ExecutionEvent.objects.filter(execution=execution, kind=EventKind.TEXT).order_by("sequence")
     return "".join(lines.values_list("payload__text", flat=True))
+
+
+BESIDE = (EventKind.RATE_LIMIT, EventKind.NOTICE)  # events that say nothing about what the provider is doing
+
+
+def waits_for() -> Subquery:
+    """Return, for a statement about executions, what each one's provider waits for before it asks its API again; empty for others."""
+    rows = ExecutionEvent.objects.filter(execution=OuterRef("pk")).exclude(kind__in=BESIDE).order_by("-sequence")
+    text = Case(
+        When(kind=EventKind.RETRYING, then=KeyTextTransform("text", "payload")),
+        default=Value(""),
+        output_field=TextField(),
+    )
+    return Subquery(rows.values(told=text)[:1])
 
 
 def events_after(execution_id: int, sequence: int = 0, limit: int = 500) -> list[ExecutionEvent]:

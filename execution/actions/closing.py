@@ -16,6 +16,7 @@ from execution.actions.breaking import learn
 from execution.actions.offering import decide_offers
 from execution.actions.recording import Line, append_events, next_sequence
 from execution.models import Execution, ExecutionEvent, ExecutionQuerySet, OrphanResult
+from execution.outcomes import believable
 from execution.ports import ProcessFacts
 from execution.states import EXECUTION, EventKind, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock, journal, live
@@ -104,7 +105,7 @@ def close(
         outcome=ending.outcome,
         sentence=ending.sentence,
         answer=ending.answer,
-        retry_at=ending.retry_at,
+        retry_at=believable(ending.retry_at, ending.cause, now=clock.now()),
         cause=ending.cause,
         ended_at=clock.db_now(),
         lease_until=None,

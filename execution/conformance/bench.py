@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from execution.conformance import model
 from execution.conformance.model import CheckModel
-from execution.ports import ExecutionProvider, Finished, Judge, Prompt, ProviderEvent, Run, ToolCall, UserText, Verdict
+from execution.ports import ExecutionProvider, Finished, Prompt, ProviderEvent, Run, UserText
 from execution.states import OutcomeClass
+from execution.toolcalls import Judge, ToolCall, Verdict
 
 TURN_SECONDS = 90.0
 Event = TypeVar("Event")

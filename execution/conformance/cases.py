@@ -19,17 +19,16 @@ from execution.ports import (
     ProviderEvent,
     Started,
     TextDelta,
-    ToolCall,
     ToolFinished,
     ToolStarted,
     Usage,
     UsageReported,
     UserText,
-    Verdict,
 )
 from execution.providers.steering import Remembering, Steerable, Steered
 from execution.shim import processes
 from execution.states import OutcomeClass
+from execution.toolcalls import ToolCall, Verdict
 
 HOSTILE = "/help @/etc/passwd !ls #remember --resume=x"
 STRANGE = "rtl \u202e and \x07"

@@ -307,29 +307,22 @@ class Attempt:
         self.is_closing = True
         self._transcript.meter()
         ending = self._ending(finished, gone=gone)
-        lines = self._transcript.drain()
-        self._survive(
-            partial(
-                actions.finish,
-                execution=self.execution,
-                ending=ending,
-                lines=lines,
-                first_sequence=self._sequence,
-                by=self._by,
-            )
-        )
+        written: dict[str, Any] = {"lines": self._transcript.drain(), "first_sequence": self._sequence}
+        self._survive(partial(actions.finish, execution=self.execution, ending=ending, by=self._by, **written))
 
     def _ending(self, finished: Finished, *, gone: bool) -> Ending:
         outcome, sentence, cause = finished.outcome, finished.sentence, finished.cause or ""
+        retry_at = finished.retry_at
         if self._halt and outcome != OutcomeClass.OK:
             outcome, sentence, cause = self._halt.outcome, self._halt.sentence, self._halt.cause
+            retry_at = self._halt.retry_at
         doubt = self._doubt(finished, outcome) if self._released else ""
         return Ending(
             state=endings.state_of(outcome, gone=gone),
             outcome=outcome,
             sentence=clean(sentence),
             answer=clean(finished.text) or self._transcript.text,
-            retry_at=finished.retry_at,
+            retry_at=retry_at,
             cause=cause,
             gone=gone,
             unmetered=bool(doubt),

@@ -10,7 +10,7 @@ import structlog
 from django.db import connection
 
 from execution.models import Execution
-from execution.ports import ToolCall, Verdict
+from execution.toolcalls import ToolCall, Verdict
 from fleet.kernel.exceptions import FleetError
 from governance import actions as governance_actions
 from governance import policies as governance_policies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -9,8 +10,8 @@ from typing import Literal
 from django.conf import settings
 
 from execution.engine.circles import Circles
-from execution.outcomes import Ruling, policy_of
-from execution.ports import Notice, Prompt, ProviderEvent, TextDelta, ToolFinished, ToolStarted, UsageReported
+from execution.engine.waits import Waits
+from execution.ports import Prompt, ProviderEvent, TextDelta, ToolFinished, ToolStarted, UsageReported
 from execution.states import Cause, OutcomeClass
 
 GRACE_SECONDS = 3.0  # what an interrupted provider gets before its processes are killed
@@ -27,6 +28,7 @@ class Halt:
     give_back: str = ""  # why a turn that has not begun is queued again; empty: it ends as well
     hears_out: bool = False
     cause: Cause | Literal[""] = ""
+    retry_at: dt.datetime | None = None
 
     def outranks(self, other: Halt | None) -> bool:
         """Return whether this one replaces what was decided before: killing beats asking, else the first stands."""
@@ -36,12 +38,14 @@ class Halt:
 class Limits:
     """The bounds of one attempt, from the moment its spend gate opened."""
 
-    def __init__(self, *, seconds: float, tool_calls: int, stall_seconds: float, repeats: int = 0) -> None:
+    def __init__(
+        self, *, seconds: float, tool_calls: int, stall_seconds: float, repeats: int = 0, patience: float = float("inf")
+    ) -> None:
         self._seconds, self._tool_calls, self._stall = seconds, tool_calls, stall_seconds
         self._circles = Circles(repeats)
         self._began = self._sign_of_life = time.monotonic()
         self._open_tools: set[str] = set()
-        self._refused: Ruling | None = None  # why the provider waits, if it said so
+        self._waits = Waits(patience)
         self.called = 0
         self.written = 0
         self.is_in_a_message = False  # it writes one that is not counted yet
@@ -54,6 +58,7 @@ class Limits:
             tool_calls=prompt.max_tool_calls,
             stall_seconds=settings.FLEET_STALL_SECONDS,
             repeats=settings.FLEET_REPEATED_CALLS,
+            patience=settings.FLEET_RETRY_SECONDS,
         )
 
     def began_ago(self, seconds: float) -> None:
@@ -63,7 +68,7 @@ class Limits:
     def hear(self, event: ProviderEvent) -> None:
         """Note a sign of life, and what it uses of the bounds."""
         self.alive()
-        self._refused = event.because if isinstance(event, Notice) else None
+        self._waits.hear(event)
         match event:
             case UsageReported(complete=True):
                 self.is_in_a_message = False
@@ -94,21 +99,38 @@ class Limits:
         """Return the halt of the first limit that is reached, or None."""
         now = time.monotonic()
         if now - self._began > self._seconds:
-            return Halt(
-                OutcomeClass.TIMEOUT,
-                f"It took longer than the {self._seconds / 60:.0f} minutes this bot may work on one turn, so it was stopped. "
-                "Ask for less at once, or raise the bot's limit.",
-                cause=Cause.TIME,
-            )
-        if not self._open_tools and now - self._sign_of_life > self._stall:
-            if self._refused is not None and policy_of(self._refused.cause).opens_after:
-                return Halt(self._refused.outcome, self._refused.sentence, cause=self._refused.cause)
-            return Halt(
+            return self._out_of_time()
+        if self._waits.too_long and not self.called and not self.written:
+            return self._of_waiting()
+        if not self._open_tools and now - max(self._sign_of_life, self._waits.until) > self._stall:
+            return self._of_waiting() or Halt(
                 OutcomeClass.TIMEOUT,
                 f"The provider gave no sign of life for {self._stall:.0f} seconds, so it was stopped. Please try again.",
                 cause=Cause.SILENCE,
             )
         return self._too_much()
+
+    def _out_of_time(self) -> Halt:
+        because = self._waits.because
+        why = f" At the end it was waiting to ask again: {because.sentence}" if because else ""
+        return Halt(
+            OutcomeClass.TIMEOUT,
+            f"It took longer than the {self._seconds / 60:.0f} minutes this bot may work on one turn, so it was stopped. "
+            f"Ask for less at once, or raise the bot's limit.{why}",
+            cause=Cause.TIME,
+        )
+
+    def _of_waiting(self) -> Halt | None:
+        """Return the end of a provider that waits, as what it waits for; None when it does not."""
+        because = self._waits.because
+        if because is None:
+            return None
+        return Halt(
+            because.outcome,
+            because.sentence,
+            cause=because.cause,
+            retry_at=because.retry_at or self._waits.at,
+        )
 
     def _too_much(self) -> Halt | None:
         if self.called > self._tool_calls:

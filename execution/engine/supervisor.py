@@ -318,6 +318,7 @@ class Supervisor:
         actions.sweep()
         inheriting.end_what_is_over()
         actions.tell_refused_connections(sandbox.taken_refusals())
+        sandbox.forget_old()
 
 
 _current: Supervisor | None = None

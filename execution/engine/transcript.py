@@ -15,6 +15,7 @@ from execution import ports
 from execution.actions.recording import Line, is_believable
 from execution.cleaning import clean, storable
 from execution.ports import ProviderEvent, Usage
+from execution.retrying import Retrying
 from execution.states import EventKind
 from fleet.kernel import clock
 
@@ -172,5 +173,13 @@ class Transcript:
                 return EventKind.RATE_LIMIT, {"status": event.status, "resets_at": resets_at, "limit": event.kind}
             case ports.Notice():
                 return EventKind.NOTICE, {"text": event.text}
+            case Retrying():
+                return EventKind.RETRYING, _waiting(event)
             case _:
                 raise TypeError(f"no line for {type(event).__name__}")
+
+
+def _waiting(event: Retrying) -> dict[str, Any]:
+    at = event.at.isoformat() if event.at else None
+    counted = {"attempt": event.attempt, "most": event.most}
+    return {"text": event.text, "at": at, **counted, "cause": event.because.cause}

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from execution.ports import Finished, NotPrepared, ProcessFacts
+from execution.sandbox import forget
 from execution.shim.handle import Nursery, Shim
 from execution.shim.pipes import Pipes
 from execution.shim.taking import Inheritance
@@ -182,6 +183,7 @@ class CliProcess:
             self.kill()
         self._stop_living()
         shim.close()
+        forget(self._session_id)
         _remove(self._scratch)  # should the shim have been killed, or never have been told of it
 
     def _stop_living(self) -> None:

@@ -14,22 +14,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Self
 
-from execution.ports import (
-    Claim,
-    Finished,
-    Judge,
-    NotAdopted,
-    NotPrepared,
-    ProcessFacts,
-    Prompt,
-    ProviderEvent,
-    UserText,
-)
+from execution.ports import Claim, Finished, NotAdopted, NotPrepared, ProcessFacts, Prompt, ProviderEvent, UserText
 from execution.providers.cli import Broken, CliProcess
 from execution.providers.telling import told
 from execution.shim import taking
 from execution.shim.handle import Nursery
 from execution.shim.pipes import Pipes
+from execution.toolcalls import Judge
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from execution.ports import Confinement, Finished, NotPrepared, Prompt
-from execution.sandbox import refusals, startfiles
+from execution.sandbox import refusals, startfiles, troubles
 from execution.sandbox.presence import check_enclosable, is_on
 from execution.sandbox.profile import Profile
 from execution.shim import network
@@ -55,7 +55,7 @@ class Enclosed:
 
     argv: tuple[str, ...]
     environment: dict[str, str] = field(repr=False)
-    network: str = ""
+    network: str = field(default="", repr=False)
 
 
 def enclose(argv: Sequence[str], environment: Mapping[str, str], *, prompt: Prompt, needs: Needs) -> Enclosed:
@@ -64,6 +64,8 @@ def enclose(argv: Sequence[str], environment: Mapping[str, str], *, prompt: Prom
     Raises NotPrepared where there has to be one and cannot.
     """
     confinement = prompt.confinement
+    if not is_enclosed(confinement) or confinement.network == NetworkPolicy.OPEN:
+        _check_reaches_directly(needs.api)
     if not is_enclosed(confinement):
         return Enclosed((*needs.before, *argv), dict(environment))
     check_enclosable(confinement)
@@ -77,7 +79,7 @@ def enclose(argv: Sequence[str], environment: Mapping[str, str], *, prompt: Prom
         blank=startfiles.blanks(prompt.home),
     )
     inside = (*needs.before, *walls.argv(), *argv)
-    return Enclosed(inside, surroundings(environment, confinement), _way_out(confinement, needs.api))
+    return Enclosed(inside, surroundings(environment, confinement), _way_out(prompt, needs.api))
 
 
 @contextmanager
@@ -142,8 +144,22 @@ def _without(environment: Mapping[str, str], names: Iterable[str]) -> dict[str, 
     return {name: text for name, text in environment.items() if name not in names or ours.get(name) != text}
 
 
-def _way_out(confinement: Confinement, api: str) -> str:
+def _check_reaches_directly(api: str) -> None:
+    """Raise NotPrepared when the way to this API needs a password that a bot on the machine's network would see."""
+    if settings.FLEET_OUTGOING.keeps_from(api):
+        raise NotPrepared(
+            Finished(
+                OutcomeClass.GOVERNANCE,
+                sentence="Nothing was started. The proxy that HTTPS_PROXY or HTTP_PROXY names asks for a password, which a bot on the "
+                "machine's own network would see. An administrator can give the bot the network policy “provider” or “allowlist”: "
+                "then it goes through that proxy without seeing it.",
+            )
+        )
+
+
+def _way_out(prompt: Prompt, api: str) -> str:
     """Return what the proxy of this bot is told; nothing when it needs none."""
+    confinement = prompt.confinement
     if confinement.network == NetworkPolicy.OPEN:
         return ""
     if confinement.network == NetworkPolicy.NONE:
@@ -154,7 +170,10 @@ def _way_out(confinement: Confinement, api: str) -> str:
                 "An administrator can allow it its provider.",
             )
         )
-    return json.dumps({"bot": confinement.bot, "log": str(refusals.file()), "rules": rules(confinement, api)})
+    troubles.forget(prompt.session_id)
+    told = {"log": str(refusals.file()), "trouble": str(troubles.file(prompt.session_id))}
+    reached = {"rules": rules(confinement, api), "proxy": settings.FLEET_OUTGOING.told()}
+    return json.dumps({"bot": confinement.bot, **told, **reached})
 
 
 def rules(confinement: Confinement, api: str) -> list[tuple[str, int | None, bool]]:

@@ -16,8 +16,8 @@ from execution.shim.handle import OwnShim
 from execution.states import OutcomeClass
 
 # As a module: a script would be compiled anew at every start.
-_EGRESS = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); from egress import main; main()"
-_NOWHERE = '{"rules": [], "log": "/dev/null", "bot": ""}'
+_EGRESS = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); from egress.program import main; main()"
+_NOWHERE = '{"rules": [], "log": "/dev/null", "trouble": "", "proxy": {}, "bot": ""}'
 TRIAL_SECONDS = 10.0
 AGAIN_SECONDS = 30.0  # a failed trial is repeated after so long: somebody may have installed what was missing
 _WAIVER = (

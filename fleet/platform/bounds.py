@@ -13,6 +13,7 @@ LEAST: dict[str, tuple[float, str]] = {
     "FLEET_WARM_SECONDS": (1, "to keep no process, set FLEET_WARM_PROCESSES=0"),
     "FLEET_WARM_MEGABYTES": (300, "a CLI takes some 280 MB; to keep no process, set FLEET_WARM_PROCESSES=0"),
     "FLEET_PREWARMED_PROCESSES": (0, "0 keeps none ready"),
+    "FLEET_RETRY_SECONDS": (0, "0 goes to the next of the chain at the first wait"),
     "FLEET_STALL_SECONDS": (10, "a model that thinks is silent for longer"),
     "FLEET_REPEATED_CALLS": (0, "0 lets bots repeat themselves"),
     "FLEET_LONGEST_WAIT_HOURS": (0, "0 refuses every message whose logins are left alone"),

@@ -13,6 +13,7 @@ import structlog
 from django.core.exceptions import ImproperlyConfigured
 
 from execution.providers.acp import agents
+from fleet.kernel import outgoing
 from fleet.kernel.database import ask_again
 from fleet.kernel.masking import mask_event, register
 from fleet.platform import bounds
@@ -77,7 +78,12 @@ try:
 except agents.BadDeclaration as error:
     raise ImproperlyConfigured(str(error)) from error
 FLEET_ACP_SECRETS = {name: os.environ.get(name, "") for agent in FLEET_ACP_AGENTS.values() for name in agent.keys}
-# All that a CLI sees of our environment, besides what its provider sets.
+# The company's own proxy, by the usual variables HTTPS_PROXY, HTTP_PROXY and NO_PROXY (execution/sandbox/README.md).
+try:
+    FLEET_OUTGOING = outgoing.Outgoing.read(os.environ)
+except outgoing.BadProxy as error:
+    raise ImproperlyConfigured(str(error)) from error
+# All that a CLI sees of our environment, besides what its provider sets. A proxy's password is not among it.
 FLEET_CLI_ENVIRONMENT = {
     name: os.environ[name]
     for name in (
@@ -85,7 +91,7 @@ FLEET_CLI_ENVIRONMENT = {
         *("http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"),
         "CLAUDE_CODE_CERT_STORE",
     )
-    if name in os.environ
+    if name in os.environ and not outgoing.has_password(os.environ[name] if name.lower().endswith("_proxy") else "")
 }
 # `require`: a CLI runs in a bubblewrap sandbox or not at all. `off`: none does, which every worker journals when it starts.
 FLEET_SANDBOX = env.str("FLEET_SANDBOX", default="require")
@@ -103,6 +109,8 @@ FLEET_PREWARMED_PROCESSES = env.int("FLEET_PREWARMED_PROCESSES", default=2)
 FLEET_DETACHED_SECONDS = env.float("FLEET_DETACHED_SECONDS", default=90.0)  # what runs waits so long for another worker
 FLEET_STOPPING_FILE = VAR / "stopping"  # there while all of Fleet stops: nobody will go on with anything
 FLEET_STALL_SECONDS = env.float("FLEET_STALL_SECONDS", default=120.0)  # a provider silent for so long is stopped
+# A CLI that waits longer than this before it asks its API again, with nothing shown yet, is given up: the next of the chain takes the turn.
+FLEET_RETRY_SECONDS = env.float("FLEET_RETRY_SECONDS", default=30.0)
 FLEET_REPEATED_CALLS = env.int(
     "FLEET_REPEATED_CALLS", default=5
 )  # the same tool call so often in a row is a loop; 0: never
@@ -131,7 +139,7 @@ FLEET_TELEGRAM_TOKENS = {
 }
 for _secret in (
     *(ANTHROPIC_API_KEY, CLAUDE_CODE_OAUTH_TOKEN, OPENAI_API_KEY),
-    *(*FLEET_ACP_SECRETS.values(), *FLEET_TELEGRAM_TOKENS.values()),
+    *(*FLEET_ACP_SECRETS.values(), *FLEET_TELEGRAM_TOKENS.values(), *FLEET_OUTGOING.secrets()),
 ):
     register(_secret)
 

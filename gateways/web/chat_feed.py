@@ -23,6 +23,7 @@ _KINDS = {
     EventKind.TOOL_DENIED: "tool_denied",
     EventKind.TOOL_FINISHED: "tool_finished",
     EventKind.NOTICE: "state",
+    EventKind.RETRYING: "state",
     EventKind.ERROR: "error",
 }
 

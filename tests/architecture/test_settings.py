@@ -17,6 +17,13 @@ READERS = [*(ROOT / "fleet/settings").glob("*.py"), *(ROOT / "fleet/platform").g
 # In the table, and not offered for copying: the one shows Fleet's code to everybody, the other is not used any more.
 NOT_TO_BE_COPIED = {"FLEET_DEBUG", "FLEET_CLAUDE_LOGIN_DIR"}
 BY_BOT = "FLEET_TELEGRAM_<BOT>_TOKEN"
+USUAL = {
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
+}  # read as every program reads them
 _ROW = re.compile(r"^\| `([A-Z][A-Z_<>]+)` \|\s*(.*?)\s*\| .+ \|$", re.MULTILINE)
 _LIMIT = re.compile(r"^\| `([a-z_]+)` \| (\d+) \| (\d+) \| (.+) \|$", re.MULTILINE)
 _EXAMPLE = re.compile(r"^#?([A-Z][A-Z_]+)=(.*)$", re.MULTILINE)
@@ -54,7 +61,12 @@ def test_what_reads_the_environment_was_found() -> None:
 
 
 def test_every_variable_that_is_read_stands_in_the_table_and_none_else() -> None:
-    assert sorted(TABLE) == sorted({*READ, *COMPOSED, BY_BOT})
+    assert sorted(TABLE) == sorted({*READ, *COMPOSED, *USUAL, BY_BOT})
+
+
+def test_the_usual_variables_of_the_table_reach_a_cli() -> None:
+    settings = (ROOT / "fleet/settings/base.py").read_text()
+    assert [name for name in sorted(USUAL) if f'"{name}"' not in settings] == []
 
 
 def test_every_variable_of_the_table_can_be_copied_and_none_else() -> None:

@@ -110,7 +110,7 @@ class TestTheChain:
         settings.ANTHROPIC_API_KEY = ""
         assert chain() == [("claude", "Not set up")]
         page = text_of(operator.get("/fleet/ada/"))
-        assert "To talk to Claude, set ANTHROPIC_API_KEY in .env and restart." in page
+        assert "To talk to Claude, set ANTHROPIC_API_KEY in .env" in page
         assert "Nobody of this chain can answer, so the built-in mock does." in page
 
     def test_a_provider_that_was_taken_away_is_named(self, ada: Identity) -> None:

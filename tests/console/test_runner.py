@@ -10,6 +10,7 @@ from django.test import Client
 
 from execution import actions
 from execution.models import Execution, HeldProcess, Worker
+from execution.states import EventKind
 from fleet.console.screens.runner import PAGE, runner_page
 from fleet.kernel import clock
 from fleet.kernel.models import JournalEntry
@@ -43,6 +44,17 @@ def test_an_empty_house_says_which_kind_of_empty(operator: Client) -> None:
     assert "No worker is alive" in page
     assert "Nothing runs and nothing waits" in page
     assert "No process is kept ready" in page
+
+
+def test_what_a_provider_waits_for_stands_beside_its_state_until_it_goes_on(worker: Worker, operator: Client) -> None:
+    row = made.running(worker=worker)
+    told = "Claude asks us to wait; trying again at 14:05:00 UTC (attempt 3 of 10)."
+    waits = (EventKind.RETRYING, {"text": told, "at": None, "cause": "rate_limit"})
+    beside = (EventKind.RATE_LIMIT, {"status": "rejected", "resets_at": None, "limit": ""})
+    after = actions.record_events(execution=row, first_sequence=1, lines=[waits, beside], through=0)
+    assert told in text_of(operator.get("/runner/"))
+    actions.record_events(execution=row, first_sequence=after, lines=[(EventKind.TEXT, {"text": "Good"})], through=0)
+    assert "trying again" not in text_of(operator.get("/runner/"))
 
 
 def test_a_worker_is_what_was_last_seen_of_it(worker: Worker) -> None:

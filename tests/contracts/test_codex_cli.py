@@ -20,17 +20,14 @@ import pytest
 
 from execution.ports import (
     Finished,
-    Judge,
     NotPrepared,
     Prompt,
     ProviderEvent,
     RateLimited,
-    ToolCall,
     ToolFinished,
     ToolStarted,
     UsageReported,
     UserText,
-    Verdict,
 )
 from execution.providers.codex import launch
 from execution.providers.codex.provider import CodexProvider
@@ -39,6 +36,7 @@ from execution.providers.steering import Steered
 from execution.shim import processes
 from execution.shim.handle import MARKER
 from execution.states import OutcomeClass
+from execution.toolcalls import Judge, ToolCall, Verdict
 from tests.emulators.model import ModelEmulator, Usage
 from tests.execution.running import eventually
 

@@ -22,7 +22,6 @@ from execution.ports import (
     Claim,
     ExecutionProvider,
     Finished,
-    Judge,
     NotAdopted,
     Notice,
     NotPrepared,
@@ -30,12 +29,10 @@ from execution.ports import (
     ProviderEvent,
     Run,
     Started,
-    ToolCall,
     ToolFinished,
     ToolStarted,
     UsageReported,
     UserText,
-    Verdict,
 )
 from execution.providers.acp.provider import AcpProvider
 from execution.providers.claude.provider import ClaudeProvider
@@ -44,6 +41,7 @@ from execution.providers.mock.provider import MockProvider
 from execution.providers.steering import Steered
 from execution.shim import processes
 from execution.states import OutcomeClass
+from execution.toolcalls import Judge, ToolCall, Verdict
 from tests.emulators import agents
 from tests.emulators.model import ModelEmulator, Usage
 

@@ -32,6 +32,7 @@ ERRORS: dict[int, tuple[str, str]] = {
     413: ("request_too_large", "Request exceeds the maximum allowed number of bytes."),
     429: ("rate_limit_error", "This request would exceed your account's rate limit. Please try again later."),
     500: ("api_error", "Internal server error"),
+    503: ("api_error", "Service unavailable"),
     529: ("overloaded_error", "Overloaded"),
 }
 

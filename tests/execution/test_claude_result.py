@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import pytest
+import time_machine
 from claude_agent_sdk import (
     AssistantMessage,
     RateLimitEvent,
@@ -17,9 +19,10 @@ from claude_agent_sdk import (
 )
 from claude_agent_sdk.types import RateLimitInfo
 
-from execution.ports import Finished, Notice, ProviderEvent, ToolStarted, UsageReported
+from execution.ports import Finished, ProviderEvent, ToolStarted, UsageReported
 from execution.providers.claude.translate import Translator
-from execution.states import OutcomeClass
+from execution.retrying import Retrying
+from execution.states import Cause, OutcomeClass
 
 RESET = dt.datetime(2026, 11, 22, 23, 0, tzinfo=dt.UTC)
 
@@ -84,10 +87,24 @@ def test_the_reported_cost_of_a_resumed_session_is_not_this_turns() -> None:
 
 
 def test_a_retry_of_the_cli_is_told() -> None:
-    retry = SystemMessage(subtype="api_retry", data={"attempt": 1, "max_retries": 4, "error_status": 529})
-    (notice,) = hear(retry)
-    assert isinstance(notice, Notice)
-    assert "529" in notice.text and "1 of 4" in notice.text
+    told = {"attempt": 1, "max_retries": 4, "error_status": 529, "error": "server_error", "retry_delay_ms": 60_000}
+    with time_machine.travel(dt.datetime(2026, 11, 27, 14, 4, tzinfo=dt.UTC), tick=False):
+        (event,) = hear(SystemMessage(subtype="api_retry", data=told))
+    assert isinstance(event, Retrying)
+    assert (event.because.cause, event.because.outcome) == (Cause.OVERLOADED, OutcomeClass.OVERLOAD)
+    assert event.text == "Claude is overloaded; trying again at 14:05:00 UTC (attempt 1 of 4)."
+
+
+@pytest.mark.parametrize("delay", [None, "soon", -5, float("nan"), 1e300, 10**30])
+def test_a_retry_at_no_sensible_moment_harms_nobody(delay) -> None:
+    (event,) = hear(SystemMessage(subtype="api_retry", data={"retry_delay_ms": delay, "error_status": "odd"}))
+    assert isinstance(event, Retrying) and event.at is not None and event.text.endswith(".")
+
+
+def test_a_fault_of_the_servers_without_a_status_is_that_nothing_answered() -> None:
+    """What the CLI says when it cannot connect, or does not accept who answers."""
+    apology = said("API Error: no.", model="<synthetic>", error="server_error")
+    assert finished(apology, result(is_error=True, terminal_reason="api_error")).cause == Cause.UNREACHABLE
 
 
 def test_usage_is_in_disjoint_units() -> None:

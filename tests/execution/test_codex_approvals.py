@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from execution.ports import ToolCall, Verdict
 from execution.providers.codex.approvals import COMMAND, ELICITATION, Approvals
 from execution.providers.codex.counting import Counting
 from execution.providers.codex.rpc import Incoming, Peer
 from execution.providers.codex.translate import Translator
+from execution.toolcalls import ToolCall, Verdict
 
 
 class Pipe:

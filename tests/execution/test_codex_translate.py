@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from openai_codex.generated.v2_all import FileChangeThreadItem, TokenUsageBreakdown
 
-from execution.ports import Notice, ProviderEvent, TextDelta, ToolFinished, ToolStarted
+from execution.ports import ProviderEvent, TextDelta, ToolFinished, ToolStarted
 from execution.providers.codex.calls import calls_of, command_call
 from execution.providers.codex.counting import Counting
 from execution.providers.codex.rpc import Incoming
 from execution.providers.codex.translate import Translator
+from execution.retrying import Retrying
 from execution.shim.pipes import Unintelligible
+from execution.states import Cause
 from execution.states import OutcomeClass as Class
 
 
@@ -103,7 +105,9 @@ class TestTexts:
         again = told("error", error=error, willRetry=True)
         events = play(translator, delta("Onc"), again, delta("Once."), told("item/completed", item=message("Once.")))
         assert translator.said == "Once."
-        assert [event for event in events if isinstance(event, Notice)]
+        (waits,) = [event for event in events if isinstance(event, Retrying)]
+        assert (waits.because.cause, waits.at) == (Cause.UNREACHABLE, None)
+        assert waits.text == "OpenAI gave no usable answer; trying again."
 
 
 class TestTools:

@@ -18,9 +18,10 @@ from execution.conformance.cases import CASES
 from execution.conformance.model import CheckModel
 from execution.conformance.running import Course, Result
 from execution.models import Execution, ProviderCheck
-from execution.ports import Capabilities, Verdict
+from execution.ports import Capabilities
 from execution.providers import registry
 from execution.providers.claude.session import ClaudeRun
+from execution.toolcalls import Verdict
 from fleet.kernel.actors import Actor
 from fleet.kernel.models import JournalEntry
 

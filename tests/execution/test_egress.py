@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.ports import Confinement
-from execution.sandbox.egress import Egress, Refusal, Rule
+from execution.sandbox.egress.notes import TroubleNote
+from execution.sandbox.egress.proxy import Egress
+from execution.sandbox.egress.reaching import Unreachable, Ways
+from execution.sandbox.egress.rules import Refusal, Rule
 from execution.sandbox.enclosing import rules
 from identities.states import NetworkPolicy
 
@@ -95,6 +100,28 @@ class TestRules:
         assert found[1:3] == [("*.example.org", 8443, False), ("fd00::1", None, False)]
 
 
+class Heard:
+    """What the proxy tells of: destinations by what became of them."""
+
+    def __init__(self) -> None:
+        self.reached_ones: list[tuple[str, int]] = []
+        self.failures: list[Unreachable] = []
+        self.refusals: list[Refusal] = []
+
+    def reached(self, host: str, port: int) -> None:
+        self.reached_ones.append((host, port))
+
+    def failed(self, trouble: Unreachable) -> None:
+        self.failures.append(trouble)
+
+    def refused(self, refusal: Refusal) -> None:
+        self.refusals.append(refusal)
+
+
+def egress(*rules: Rule, heard: Heard | None = None, **proxy: str) -> Egress:
+    return Egress(Ways(rules, proxy), [heard or Heard()])
+
+
 def ask(egress: Egress, request: bytes) -> bytes:
     """Send a request to the proxy and return all that it answers."""
 
@@ -127,13 +154,11 @@ def names_mean(monkeypatch, *answers: str) -> list[str]:
 
 
 def test_a_name_that_means_this_machine_is_refused(monkeypatch) -> None:
-    refused: list[Refusal] = []
+    heard = Heard()
     names_mean(monkeypatch, "127.0.0.1")
-    answer = ask(
-        Egress([Rule("turned.example")], refused.append), b"CONNECT turned.example:443 HTTP/1.1\r\nHost: x\r\n\r\n"
-    )
+    answer = ask(egress(Rule("turned.example"), heard=heard), b"CONNECT turned.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 403") and b"must not see" in answer
-    assert [(refusal.host, refusal.port) for refusal in refused] == [("turned.example", 443)]
+    assert [(refusal.host, refusal.port) for refusal in heard.refusals] == [("turned.example", 443)]
 
 
 def test_a_name_is_looked_up_once_so_that_it_cannot_mean_something_else_later(monkeypatch) -> None:
@@ -143,10 +168,8 @@ def test_a_name_is_looked_up_once_so_that_it_cannot_mean_something_else_later(mo
         reached.append(host)
         raise ConnectionRefusedError(111, "Connection refused")
 
-    monkeypatch.setattr("execution.sandbox.egress.connect", connect)
-    answer = ask(
-        Egress([Rule("turned.example")], lambda _: None), b"CONNECT turned.example:443 HTTP/1.1\r\nHost: x\r\n\r\n"
-    )
+    monkeypatch.setattr("execution.sandbox.egress.reaching.connect", connect)
+    answer = ask(egress(Rule("turned.example")), b"CONNECT turned.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 502")
     assert (asked, reached) == (["turned.example"], ["10.255.255.1"])
 
@@ -163,16 +186,16 @@ def test_a_name_is_looked_up_once_so_that_it_cannot_mean_something_else_later(mo
     ],
 )
 def test_what_is_not_on_the_list_is_refused_however_it_is_written(target: bytes) -> None:
-    refused: list[Refusal] = []
-    ask(Egress([Rule("api.example.org")], refused.append), b"CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n" % target)
-    assert len(refused) == 1
+    heard = Heard()
+    ask(egress(Rule("api.example.org"), heard=heard), b"CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+    assert len(heard.refusals) == 1
 
 
 @pytest.mark.parametrize(
     "request_line", [b"GET / HTTP/1.1", b"GET https://api.example.org/ HTTP/1.1", b"GET ftp://x/ HTTP/1.1"]
 )
 def test_what_it_does_not_speak_is_said(request_line: bytes) -> None:
-    answer = ask(Egress([Rule("api.example.org")], lambda _: None), request_line + b"\r\nHost: x\r\n\r\n")
+    answer = ask(egress(Rule("api.example.org")), request_line + b"\r\nHost: x\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400")
 
 
@@ -182,7 +205,7 @@ def test_a_name_that_means_another_address_of_this_machine_is_refused(monkeypatc
     monkeypatch.setattr("psutil.net_if_addrs", lambda: {"eth0": [ours, SimpleNamespace(address="fe80::1%eth0")]})
     names_mean(monkeypatch, "10.1.2.3")
     request = b"CONNECT me.example:443 HTTP/1.1\r\nHost: x\r\n\r\n"
-    assert b"must not see" in ask(Egress([Rule("me.example")], lambda _: None), request)
+    assert b"must not see" in ask(egress(Rule("me.example")), request)
 
 
 def far_side(request: bytes) -> bytes:
@@ -198,9 +221,8 @@ def far_side(request: bytes) -> bytes:
 
         async with await asyncio.start_server(hear, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            egress = Egress([Rule("127.0.0.1", port)], lambda _: None)
             place = b"127.0.0.1:%d" % port
-            await asyncio.to_thread(ask, egress, request.replace(b"PLACE", place))
+            await asyncio.to_thread(ask, egress(Rule("127.0.0.1", port)), request.replace(b"PLACE", place))
             return (await said).replace(place, b"PLACE")
 
     return asyncio.run(heard())
@@ -217,3 +239,61 @@ def test_a_body_has_one_length() -> None:
     asked = b"POST http://PLACE/ HTTP/1.1\r\nHost: PLACE\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     heard = far_side(asked).lower()
     assert b"transfer-encoding: chunked" in heard and b"content-length" not in heard
+
+
+class TestThroughTheCompanysProxy:
+    """Nobody listens where it is said to be: what is asked of it ends as its trouble. The way through it: test_company_proxy."""
+
+    def ask(self, name: str, *rules: Rule) -> Heard:
+        heard = Heard()
+        proxy = egress(*rules, heard=heard, https="http://127.0.0.1:1")
+        ask(proxy, f"CONNECT {name}:443 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return heard
+
+    @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254"])
+    def test_a_name_that_means_something_forbidden_here_is_not_asked_of_it(self, monkeypatch, address: str) -> None:
+        names_mean(monkeypatch, address)
+        heard = self.ask("turned.example", Rule("turned.example"))
+        assert [refusal.host for refusal in heard.refusals] == ["turned.example"] and not heard.failures
+
+    def test_a_name_that_means_nothing_here_is_its_to_look_up(self) -> None:
+        heard = self.ask("web.nowhere.invalid", Rule("web.nowhere.invalid"))
+        assert [failure.kind for failure in heard.failures] == ["proxy"] and not heard.refusals
+
+    def test_the_providers_name_is_not_looked_up_here(self, monkeypatch) -> None:
+        asked = names_mean(monkeypatch, "127.0.0.1")
+        heard = self.ask("api.example", Rule("api.example", 443, True))
+        assert [failure.kind for failure in heard.failures] == ["proxy"] and asked == []
+
+
+class TestWhatIsNoted:
+    """A file that is there for as long as the bot's provider cannot be reached."""
+
+    @pytest.fixture
+    def note(self, tmp_path: Path) -> tuple[TroubleNote, Path]:
+        return TroubleNote(str(tmp_path / "note"), "api.example", 443), tmp_path / "note"
+
+    def test_it_goes_when_the_provider_is_reached(self, note: tuple[TroubleNote, Path]) -> None:
+        notes, file = note
+        notes.failed(Unreachable("api.example", 443, "name", "no such name"))
+        told = {"host": "api.example", "port": 443, "kind": "name", "why": "no such name"}
+        assert json.loads(file.read_text()) == told
+        notes.reached("web.example", 443)
+        assert file.exists()
+        notes.reached("api.example", 443)
+        assert not file.exists()
+
+    def test_what_a_tool_does_not_reach_is_no_trouble_of_the_providers(self, note: tuple[TroubleNote, Path]) -> None:
+        notes, file = note
+        notes.failed(Unreachable("web.example", 443, "name", "no such name"))
+        notes.failed(Unreachable("api.example", 80, "name", "no such name"))
+        notes.reached("api.example", 443)
+        notes.refused(Refusal("evil.example", 443, "it is not among the bot's destinations"))
+        assert not file.exists()
+
+    def test_a_refusal_counts_until_the_provider_was_reached(self, note: tuple[TroubleNote, Path]) -> None:
+        notes, file = note
+        notes.refused(Refusal("elsewhere.example", 443, "it is not among the bot's destinations"))
+        assert json.loads(file.read_text())["kind"] == "policy"
+        notes.reached("api.example", 443)
+        assert not file.exists()

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution import outcomes
 from execution.engine.circles import LONGEST_ROUND, Circles
 from execution.engine.halts import Limits
 from execution.engine.memory import Memory
-from execution.ports import ToolCall, ToolStarted
+from execution.ports import ProviderEvent, TextDelta, ToolFinished, ToolStarted, Usage, UsageReported
+from execution.providers.claude.translate import VENDOR as CLAUDE
+from execution.retrying import Retrying
 from execution.shim import processes
 from execution.states import Cause, ExecutionState, OutcomeClass
+from execution.toolcalls import ToolCall
+from fleet.kernel import clock
 from tests.execution.running import Run
 from tests.factories import execution as made
 
@@ -68,6 +78,83 @@ class TestCircles:
         halt = limits.reached()
         assert halt is not None and (halt.outcome, halt.cause) == (OutcomeClass.LIMIT, Cause.LOOP)
         assert "the same call of Bash 2 times in a row" in halt.sentence
+
+
+def waits(seconds: float | None, status: int = 429) -> Retrying:
+    """The provider waits for so long, because of this answer."""
+    at = clock.now() + dt.timedelta(seconds=seconds) if seconds is not None else None
+    return Retrying(outcomes.judge(outcomes.Evidence(status=status), CLAUDE), at)
+
+
+class TestWaiting:
+    """A provider that asks its API again by itself."""
+
+    @pytest.fixture
+    def limits(self) -> Limits:
+        return Limits(seconds=900, tool_calls=100, stall_seconds=60, patience=30)
+
+    def test_a_short_wait_is_no_reason_to_end(self, limits: Limits) -> None:
+        limits.hear(waits(20))
+        assert limits.reached() is None
+
+    def test_a_long_one_ends_it_as_what_it_waits_for_with_the_moment_it_named(self, limits: Limits) -> None:
+        limits.hear(wait := waits(45))
+        halt = limits.reached()
+        assert halt is not None and (halt.outcome, halt.cause) == (OutcomeClass.LIMIT, Cause.RATE_LIMIT)
+        assert halt.retry_at == wait.at
+
+    def test_short_ones_are_added_up_until_something_comes(self, limits: Limits) -> None:
+        with time_machine.travel(0, tick=False) as clocks, monotonic(clocks):
+            for _ in range(2):
+                limits.hear(waits(15))
+                assert limits.reached() is None
+                clocks.shift(9)
+            limits.hear(UsageReported(Usage("m", "m")))
+            limits.hear(waits(15))
+            assert limits.reached() is None
+            clocks.shift(16)
+            limits.hear(waits(15))
+            assert limits.reached() is not None, "since the last sign, it waits 31 seconds"
+
+    @pytest.mark.parametrize("event", [TextDelta("Once"), ToolStarted("1", "Bash", "ls")])
+    def test_what_somebody_has_seen_is_waited_for(self, limits: Limits, event: ProviderEvent) -> None:
+        limits.hear(event)
+        limits.hear(ToolFinished("1", True, ""))
+        limits.hear(waits(600))
+        assert limits.reached() is None
+
+    def test_it_is_no_silence_before_the_moment_that_it_named(self, limits: Limits) -> None:
+        limits.hear(TextDelta("Once"))
+        with time_machine.travel(0, tick=False) as clocks, monotonic(clocks):
+            limits._began = 0
+            limits.hear(waits(300))
+            clocks.shift(359)
+            assert limits.reached() is None
+            clocks.shift(2)
+            halt = limits.reached()
+        assert halt is not None and halt.cause == Cause.RATE_LIMIT, "as what it waited for, not as silence"
+
+    def test_the_limit_of_time_holds_all_the_same_and_says_what_it_waited_for(self, limits: Limits) -> None:
+        limits.hear(TextDelta("Once"))
+        with time_machine.travel(0, tick=False) as clocks, monotonic(clocks):
+            limits._began = 0
+            limits.hear(waits(3600))
+            clocks.shift(901)
+            halt = limits.reached()
+        assert halt is not None and (halt.outcome, halt.cause) == (OutcomeClass.TIMEOUT, Cause.TIME)
+        assert "sending too much" in halt.sentence
+
+    def test_what_waiting_for_does_not_help_is_left_to_the_provider(self, limits: Limits) -> None:
+        limits.hear(waits(600, status=400))
+        assert limits.reached() is None
+
+
+@contextmanager
+def monotonic(clocks: time_machine.Coordinates) -> Iterator[None]:
+    """Let time.monotonic() go with the clock that a test moves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.monotonic", time.time)
+        yield
 
 
 class TestMemory:

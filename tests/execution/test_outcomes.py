@@ -33,6 +33,7 @@ CASES = [
     (("aborted_streaming", "error_during_execution"), 0, Class.STOPPED, Cause.INTERRUPTED),
     (("aborted_tools", "error_during_execution"), 0, Class.STOPPED, Cause.INTERRUPTED),
     (("api_error", "success"), 0, Class.ERROR, Cause.UNREACHABLE),
+    (("no_answer", "api_error", "success"), 0, Class.ERROR, Cause.UNREACHABLE),
     (("from_the_future",), 0, Class.ERROR, Cause.UNKNOWN),
     # what Codex says: the turn's status, the name of its error, the API's code
     (("interrupted",), 0, Class.STOPPED, Cause.INTERRUPTED),
@@ -51,6 +52,12 @@ CASES = [
     (("failed", "internalServerError"), 0, Class.OVERLOAD, Cause.SERVER_FAULT),
     (("failed", "httpConnectionFailed"), 0, Class.ERROR, Cause.UNREACHABLE),
     (("failed", "fromTheFuture"), 0, Class.ERROR, Cause.UNKNOWN),
+    # what the proxy of the bot's sandbox saw, whatever the CLI made of it
+    ((outcomes.UNREACHED, "server_error", "api_error", "success"), 502, Class.ERROR, Cause.NETWORK),
+    ((outcomes.UNREACHED, "no_answer", "api_error", "success"), 0, Class.ERROR, Cause.NETWORK),
+    ((outcomes.UNREACHED, "failed", "httpConnectionFailed"), 502, Class.ERROR, Cause.NETWORK),
+    ((outcomes.UNREACHED, "interrupted"), 0, Class.STOPPED, Cause.INTERRUPTED),
+    ((outcomes.REFUSED, "authentication_failed", "api_error", "success"), 403, Class.ERROR, Cause.POLICY),
     # what anybody may say
     ((), 402, Class.LIMIT, Cause.BILLING),
     ((), 503, Class.OVERLOAD, Cause.OVERLOADED),
@@ -98,14 +105,17 @@ def test_every_row_can_be_reached() -> None:
 
 def test_only_what_is_the_logins_or_the_vendors_trouble_is_followed_by_anything() -> None:
     troubles = {Cause.USAGE_LIMIT, Cause.RATE_LIMIT, Cause.BILLING, Cause.AUTH}
-    passing = {Cause.OVERLOADED, Cause.SERVER_FAULT, Cause.UNREACHABLE}
-    assert set(POLICIES) == troubles | passing
+    passing = {Cause.OVERLOADED, Cause.SERVER_FAULT, Cause.UNREACHABLE, Cause.NETWORK}
+    assert set(POLICIES) == troubles | passing | {Cause.POLICY}
+    assert POLICIES[Cause.POLICY] == outcomes.Policy(fails_over=True), (
+        "it is the bot's trouble, for which no login is shut"
+    )
     assert {cause for cause, policy in POLICIES.items() if policy.opens_after == 1} == troubles
     assert all(policy_of(cause) == NOTHING for cause in Cause if cause not in POLICIES)
     assert policy_of("") == NOTHING
 
 
-@pytest.mark.parametrize("policy", POLICIES.values())
+@pytest.mark.parametrize("policy", [policy for policy in POLICIES.values() if policy.opens_after])
 def test_a_pause_doubles_and_stays_within_its_bound(policy: outcomes.Policy) -> None:
     pauses = [policy.pause_after(failures) for failures in range(policy.opens_after, policy.opens_after + 40)]
     assert pauses[0] == policy.pause and pauses[1] == policy.pause * 2

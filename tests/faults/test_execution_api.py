@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -80,24 +81,73 @@ def check_followed(row: Execution) -> None:
         assert 0 <= (policy.pause - (breaker.until - clock.now())).total_seconds() <= 30
 
 
-@BOTH
+@dataclass(frozen=True)
+class Refusal:
+    """How the API refuses a call, and what has to become of it: class, cause, words of the sentence, who is asked next, the login."""
+
+    status: int
+    outcome: OutcomeClass
+    cause: Cause
+    sentence: str
+    fails_over: bool = True
+    login: str | None = "open"
+    kind: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.status}{'-' + self.kind if self.kind else ''}"
+
+
+KEY = "does not accept our key or login. Check"
+FORBIDDEN = "does not let our key or login do this: it may lack the permission"
+NO_CREDIT = "account has no credit left. Top it up"
+REFUSALS = [
+    Refusal(401, OutcomeClass.AUTH, Cause.AUTH, KEY),
+    Refusal(401, OutcomeClass.AUTH, Cause.AUTH, KEY, kind="permission_error"),
+    Refusal(402, OutcomeClass.LIMIT, Cause.BILLING, NO_CREDIT),
+    Refusal(403, OutcomeClass.AUTH, Cause.AUTH, FORBIDDEN),
+    Refusal(404, OutcomeClass.ERROR, Cause.MODEL, "does not know this bot's model", fails_over=False, login=None),
+    Refusal(
+        413,
+        OutcomeClass.CONTEXT_FULL,
+        Cause.TOO_LONG,
+        "larger than the model's API takes",
+        fails_over=False,
+        login=None,
+    ),
+    Refusal(429, OutcomeClass.LIMIT, Cause.RATE_LIMIT, "sending too much at the moment"),
+    Refusal(500, OutcomeClass.OVERLOAD, Cause.SERVER_FAULT, "servers had a fault", login="closed"),
+    Refusal(503, OutcomeClass.OVERLOAD, Cause.OVERLOADED, "is overloaded at the moment", login="closed"),
+    Refusal(529, OutcomeClass.OVERLOAD, Cause.OVERLOADED, "is overloaded at the moment", login="closed"),
+]
+# What only Claude's CLI hands on: how the API calls its error.
+BY_NAME = [
+    Refusal(401, OutcomeClass.LIMIT, Cause.BILLING, NO_CREDIT, kind="billing_error"),
+    Refusal(403, OutcomeClass.LIMIT, Cause.BILLING, NO_CREDIT, kind="billing_error"),
+]
+
+
 @pytest.mark.parametrize(
-    ("status", "outcome", "cause"),
-    [
-        (401, OutcomeClass.AUTH, Cause.AUTH),
-        (402, OutcomeClass.LIMIT, Cause.BILLING),
-        (429, OutcomeClass.LIMIT, Cause.RATE_LIMIT),
-        (500, OutcomeClass.OVERLOAD, Cause.SERVER_FAULT),
-        (529, OutcomeClass.OVERLOAD, Cause.OVERLOADED),
-    ],
+    ("provider", "refusal"),
+    [*((name, one) for name in ("claude", "codex") for one in REFUSALS), *(("claude", one) for one in BY_NAME)],
+    ids=str,
 )
-def test_a_refused_call(
-    ask: Ask, model: ModelEmulator, provider: str, status: int, outcome: OutcomeClass, cause: Cause
-) -> None:
-    model.fail("hello", status)
+def test_a_refused_call(ask: Ask, model: ModelEmulator, provider: str, refusal: Refusal) -> None:
+    model.fail("hello", refusal.status, kind=refusal.kind)
     row = ask(provider)
-    check(row, outcome, cause)
+    check(row, refusal.outcome, refusal.cause)
     check_followed(row)
+    assert refusal.sentence in row.sentence
+    assert policy_of(row.cause).fails_over is refusal.fails_over
+    assert Breaker.objects.values_list("state", flat=True).first() == refusal.login
+
+
+def test_of_a_refusal_by_status_codex_tells_no_name_so_its_sentence_leaves_it_open(
+    ask: Ask, model: ModelEmulator
+) -> None:
+    model.fail("hello", 403, kind="billing_error")
+    row = ask("codex")
+    check(row, OutcomeClass.AUTH, Cause.AUTH)
+    assert "or its account be blocked or out of credit" in row.sentence
 
 
 @pytest.mark.parametrize(("provider", "cause"), [("claude", Cause.MALFORMED), ("codex", Cause.UNKNOWN)])

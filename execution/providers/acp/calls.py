@@ -9,7 +9,7 @@ from typing import Any
 
 from acp.schema import ToolCallUpdate
 
-from execution.ports import ToolCall
+from execution.toolcalls import ToolCall
 
 _NAME = re.compile(r"[A-Za-z][\w-]{0,100}")
 _OF_KIND = {

@@ -27,7 +27,7 @@ class Launch:
     cwd: Path
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     scratch: Path | None = None
-    network: str = ""
+    network: str = field(default="", repr=False)  # with the password of the company's proxy in it
     servers: tuple[dict[str, Any], ...] = ()
     sockets: tuple[Path, ...] = ()
 

@@ -15,9 +15,10 @@ from acp.schema import (
     RequestPermissionResponse,
 )
 
-from execution.ports import Judge, ProviderEvent, Verdict
+from execution.ports import ProviderEvent
 from execution.providers.acp.calls import Known
 from execution.providers.acp.translate import Translator
+from execution.toolcalls import Judge, Verdict
 
 ASKS = "session/request_permission"
 _REFUSAL = "fleet/refusal"  # in an answer's `_meta`, for a worker that goes on with the turn

@@ -8,11 +8,12 @@ from pathlib import Path
 from django.conf import settings
 
 from budgets.states import Billing
-from execution.ports import Capabilities, Claim, Judge, ProcessFacts, Prompt, Run, UserText
+from execution.ports import Capabilities, Claim, ProcessFacts, Prompt, Run, UserText
 from execution.providers import logins
 from execution.providers.acp import launch
 from execution.sandbox import proxy
 from execution.shim.handle import Nursery
+from execution.toolcalls import Judge
 from fleet.kernel import loops
 
 

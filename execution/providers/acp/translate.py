@@ -12,6 +12,7 @@ from execution import outcomes
 from execution.outcomes import Evidence, Vendor
 from execution.ports import Finished, ProviderEvent, TextDelta, ToolFinished, ToolStarted, Usage, UsageReported
 from execution.providers.acp.calls import Known
+from execution.providers.network import with_network
 from execution.shim.pipes import Unintelligible
 from execution.states import OutcomeClass
 
@@ -120,7 +121,7 @@ class Translator:
 
     def failed(self, evidence: Evidence, *, details: dict[str, Any]) -> Finished:
         """Return the end that the table of outcomes finds for this evidence."""
-        ruling = outcomes.judge(evidence, self._vendor)
+        ruling = outcomes.judge(with_network(evidence, self._session_id), self._vendor)
         return Finished.ruled(ruling, text=self.said, session_id=self._session_id, details=details)
 
 

@@ -35,7 +35,12 @@ _STARTED_BEFORE = {
     "seenNotifications": {},
 }
 # Variables of an operator with an authority of its own.
-_OWN_TRUST = {"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "HTTPS_PROXY", "https_proxy"}
+_OWN_TRUST = {
+    "SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
+    "HTTPS_PROXY",
+    "https_proxy",
+}  # a company's proxy may look into TLS
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -49,7 +54,7 @@ class Launch:
     cwd: Path
     resumed: bool
     scratch: Path
-    network: str = ""
+    network: str = field(default="", repr=False)  # with the password of the company's proxy in it
 
 
 def prepare(prompt: Prompt) -> Launch:
@@ -222,7 +227,8 @@ def _environment(prompt: Prompt, configuration: Path) -> dict[str, str]:
 
 def _trust() -> dict[str, str]:
     """Return whose certificates the CLI believes: reading the machine's takes 20 ms of each start, and a public API needs none of them."""
-    is_private = settings.ANTHROPIC_BASE_URL.startswith("https:") or settings.FLEET_CLI_ENVIRONMENT.keys() & _OWN_TRUST
+    own = settings.FLEET_CLI_ENVIRONMENT.keys() & _OWN_TRUST or settings.FLEET_OUTGOING.https
+    is_private = settings.ANTHROPIC_BASE_URL.startswith("https:") or own
     return {} if is_private else {"CLAUDE_CODE_CERT_STORE": "bundled"}
 
 

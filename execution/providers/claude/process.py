@@ -11,7 +11,7 @@ import structlog
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, HookContext, HookMatcher, Message
 from claude_agent_sdk.types import SyncHookJSONOutput
 
-from execution.ports import Claim, Finished, NotPrepared, ProcessFacts, Prompt, ToolCall, Verdict
+from execution.ports import Claim, Finished, NotPrepared, ProcessFacts, Prompt
 from execution.providers import cli
 from execution.providers.claude import launch, mirror
 from execution.providers.claude.counting import Counting
@@ -22,6 +22,7 @@ from execution.shim.handle import Nursery
 from execution.shim.pipes import Ended, Unintelligible
 from execution.shim.taking import Inheritance
 from execution.states import OutcomeClass
+from execution.toolcalls import ToolCall, Verdict
 from fleet.kernel import loops
 
 log = structlog.get_logger(__name__)
@@ -105,6 +106,11 @@ class ClaudeProcess(CliProcess):
         self._turn = turn
         self.give(turn)
         self._take_over(inherited)
+
+    @property
+    def error_type(self) -> str:
+        """Return what the API called the error that ended the last turn; empty when none did."""
+        return self._transport.error_type
 
     # --- Its turns -------------------------------------------------------------------------------------------------------
 

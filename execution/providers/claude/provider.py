@@ -8,11 +8,12 @@ from pathlib import Path
 from django.conf import settings
 
 from budgets.states import Billing
-from execution.ports import Capabilities, Claim, Judge, ProcessFacts, Prompt, Recovered, Run, UserText
+from execution.ports import Capabilities, Claim, ProcessFacts, Prompt, Recovered, Run, UserText
 from execution.providers import logins
 from execution.providers.claude import launch, transcripts
 from execution.sandbox import proxy
 from execution.shim.handle import Nursery
+from execution.toolcalls import Judge
 from fleet.kernel import loops
 
 _MISSING = (

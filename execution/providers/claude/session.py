@@ -12,16 +12,13 @@ from claude_agent_sdk import Message
 from execution.ports import (
     Claim,
     Finished,
-    Judge,
     NotAdopted,
     Notice,
     NotPrepared,
     ProcessFacts,
     Prompt,
     ProviderEvent,
-    ToolCall,
     UserText,
-    Verdict,
 )
 from execution.providers.claude.process import ClaudeProcess
 from execution.providers.claude.translate import Translator
@@ -29,6 +26,7 @@ from execution.providers.telling import LOST_SESSION, told
 from execution.shim import taking
 from execution.shim.handle import Nursery
 from execution.states import OutcomeClass
+from execution.toolcalls import Judge, ToolCall, Verdict
 
 
 class ClaudeRun:
@@ -41,7 +39,7 @@ class ClaudeRun:
         self._adopted = False
         self.claim: Claim | None = None
         self._events: queue.SimpleQueue[ProviderEvent | None] = queue.SimpleQueue()
-        self._translator = Translator(process.counting)
+        self._translator = Translator(process.counting, session_id=prompt.session_id)
         self._end: Finished | None = None
 
     @classmethod
@@ -173,6 +171,7 @@ class ClaudeRun:
 
     def take(self, message: Message) -> bool:
         """Hear a message of the CLI; True when it was the last."""
+        self._translator.error_type = self._process.error_type
         for event in self._translator.take(message):
             if isinstance(event, Finished):
                 self._end = event

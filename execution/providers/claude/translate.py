@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,18 +25,20 @@ from execution.cleaning import moment
 from execution.outcomes import Evidence, Vendor
 from execution.ports import (
     Finished,
-    Notice,
     ProviderEvent,
     RateLimited,
     Started,
     TextDelta,
-    ToolCall,
     ToolFinished,
     ToolStarted,
     UsageReported,
 )
 from execution.providers.claude.counting import Counting
+from execution.providers.network import with_network
+from execution.retrying import Retrying
 from execution.states import OutcomeClass
+from execution.toolcalls import ToolCall
+from fleet.kernel import clock
 
 log = structlog.get_logger(__name__)
 _BETWEEN_TEXTS = "\n\n"
@@ -45,15 +48,19 @@ VENDOR = Vendor(
     key="Check ANTHROPIC_API_KEY (or CLAUDE_CODE_OAUTH_TOKEN) in .env and restart.",
 )
 _LONGEST_REASON = 500
+_WITHOUT_STATUS = ("server_error", "unknown")
 _INTERRUPTED = ("aborted_streaming", "aborted_tools")
+_LONGEST_DELAY = 366 * 24 * 3_600_000  # milliseconds; what is beyond is no moment
 
 
 class Translator:
     """Turns the messages of one turn into events and remembers what the last one needs."""
 
-    def __init__(self, counting: Counting | None = None) -> None:
+    def __init__(self, counting: Counting | None = None, *, session_id: str = "") -> None:
+        self._session_id = session_id
         self.totals_are_whole = True  # the CLI's totals tell of this process alone, not of what a transcript began with
         self.is_first = True  # … and of this turn alone
+        self.error_type = ""  # what the API called the error that ended the turn
         self._counting = counting or Counting()
         self._texts: list[str] = []  # the text blocks that are complete; only these are the answer
         self._streamed = ""  # of the one that is being written: a cut connection may begin it anew
@@ -62,7 +69,6 @@ class Translator:
         self._message_id = ""
         self._model = ""
         self._error = ""
-        self._status = 0
         self._limited: RateLimited | None = None
 
     def take(self, message: Message) -> Iterator[ProviderEvent]:
@@ -171,10 +177,15 @@ class Translator:
             version, model = str(data.get("claude_code_version", "")), str(data.get("model", ""))
             yield Started(str(data.get("session_id", "")), version, model)
         elif subtype == "api_retry":
-            self._status = int(data.get("error_status") or 0)
-            attempt, most = data.get("attempt", "?"), data.get("max_retries", "?")
-            said = f"HTTP {self._status}" if self._status else "nothing usable"
-            yield Notice(f"Claude's API answered {said}; trying again ({attempt} of {most}).")
+            yield self._retry(data)
+
+    def _retry(self, data: dict[str, Any]) -> Retrying:
+        """The CLI waits for as long as it says, and asks again."""
+        evidence = self._seen((str(data.get("error") or ""),), _number(data.get("error_status")))
+        delay = min(max(_number(data.get("retry_delay_ms")), 0), _LONGEST_DELAY)
+        at = clock.now() + dt.timedelta(milliseconds=delay)
+        attempt, most = _number(data.get("attempt")), _number(data.get("max_retries"))
+        return Retrying(outcomes.judge(evidence, VENDOR), at, attempt, most)
 
     def _rate_limit(self, message: RateLimitEvent) -> RateLimited:
         info = message.rate_limit_info
@@ -204,13 +215,20 @@ class Translator:
         return Finished.ruled(ruling, text=self.said, session_id=message.session_id, details=details)
 
     def _evidence(self, message: ResultMessage) -> Evidence:
-        said = (self._error, message.terminal_reason or "", message.subtype)
-        return Evidence(
-            words=tuple(word for word in said if word),
-            status=int(message.api_error_status or 0),
-            limited=self._limited is not None,
-            retry_at=self._limited.resets_at if self._limited else None,
-        )
+        said = (self._error, self.error_type, message.terminal_reason or "", message.subtype)
+        return self._seen(said, _number(message.api_error_status))
+
+    def _seen(self, said: tuple[str, ...], status: int) -> Evidence:
+        """Return what the CLI said as evidence. It calls it a fault of the servers, too, when nothing answered at all."""
+        words = tuple("no_answer" if word in _WITHOUT_STATUS and not status else word for word in said if word)
+        resets_at = self._limited.resets_at if self._limited else None
+        evidence = Evidence(words, status, limited=self._limited is not None, retry_at=resets_at)
+        return with_network(evidence, self._session_id)
+
+
+def _number(told: Any) -> int:
+    """Return a number that the CLI tells; 0 for what is none."""
+    return int(told) if isinstance(told, int | float) and abs(told) < 1e15 else 0
 
 
 def _summary(content: str | list[dict[str, Any]] | None) -> str:

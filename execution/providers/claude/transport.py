@@ -16,6 +16,14 @@ class ShimTransport(Pipes, Transport):
     """What the SDK expects of a transport; only the name of its error is not the pipes' own."""
 
     was_asked = False  # the CLI has its prompt already
+    error_type = ""  # what the API called the error that ended the turn; the SDK's messages leave it out
+
+    async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield what the CLI says."""
+        async for message in super().read_messages():
+            if message.get("type") == "result":
+                self.error_type = str(message.get("api_error_type") or "")
+            yield message
 
     async def write(self, data: str) -> None:
         """Write one line to the CLI. Raises CLIConnectionError when it does not read any more."""

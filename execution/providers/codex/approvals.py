@@ -10,11 +10,12 @@ from typing import Any
 import structlog
 from openai_codex.generated.v2_all import McpToolCallThreadItem
 
-from execution.ports import Judge, ProviderEvent, ToolCall, ToolFinished, Verdict
+from execution.ports import ProviderEvent, ToolFinished
 from execution.providers.codex.calls import calls_of, command_call, is_list, is_resource
 from execution.providers.codex.rpc import Incoming, Peer
 from execution.providers.codex.translate import Translator
 from execution.shim.pipes import Unintelligible
+from execution.toolcalls import Judge, ToolCall, Verdict
 
 log = structlog.get_logger(__name__)
 COMMAND, FILE_CHANGE = "item/commandExecution/requestApproval", "item/fileChange/requestApproval"

@@ -13,7 +13,7 @@ from openai_codex.generated.v2_all import (
     McpToolCallThreadItem,
 )
 
-from execution.ports import ToolCall
+from execution.toolcalls import ToolCall
 
 ToolItem = CommandExecutionThreadItem | FileChangeThreadItem | McpToolCallThreadItem
 _LISTS = ("list_mcp_resources", "list_mcp_resource_templates")

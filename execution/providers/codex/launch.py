@@ -33,6 +33,7 @@ _OFF = (
     *("hooks", "goals", "memories", "multi_agent", "shell_snapshot", "sleep_tool", "view_image", "image_generation"),
     *("browser_use", "browser_use_external", "browser_use_full_cdp_access", "computer_use", "in_app_browser"),
     *("realtime_conversation", "workspace_dependencies", "api_key_model_discovery", "daemon_auto_start"),
+    "unbounded_connection_retries",  # without a network it would wait until the bot's limit of time
     "unified_exec_tty",  # a terminal takes further input that nobody would be asked about
 )
 
@@ -46,7 +47,7 @@ class Launch:
     cwd: Path
     scratch: Path
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    network: str = ""
+    network: str = field(default="", repr=False)  # with the password of the company's proxy in it
     servers: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from django.conf import settings
 
 from budgets.states import Billing
-from execution.ports import Capabilities, Claim, Judge, ProcessFacts, Prompt, Recovered, Run, UserText
+from execution.ports import Capabilities, Claim, ProcessFacts, Prompt, Recovered, Run, UserText
 from execution.providers import logins
 from execution.providers.codex import launch
 from execution.providers.codex.threads import Threads
 from execution.sandbox import proxy
 from execution.shim.handle import Nursery
+from execution.toolcalls import Judge
 from fleet.kernel import loops
 
 

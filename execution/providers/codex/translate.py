@@ -45,6 +45,8 @@ from execution.ports import (
 from execution.providers.codex.calls import calls_of
 from execution.providers.codex.counting import Counting
 from execution.providers.codex.rpc import Incoming
+from execution.providers.network import with_network
+from execution.retrying import Retrying
 from execution.shim.pipes import Unintelligible
 from execution.states import OutcomeClass
 
@@ -108,9 +110,8 @@ class Translator:
                 yield Notice(f"OpenAI answers with {told.to_model} instead of {told.from_model}.", lasting=True)
             case ErrorNotification(will_retry=True):
                 self._streamed = ""  # the message will be written from the start
-                evidence = _evidence(told.error)
-                said = f"HTTP {evidence.status}" if evidence.status else "nothing usable"
-                yield Notice(f"OpenAI's API answered {said}; trying again.", because=outcomes.judge(evidence, VENDOR))
+                evidence = with_network(_evidence(told.error), self._session_id)
+                yield Retrying(outcomes.judge(evidence, VENDOR))
             case TurnCompletedNotification():
                 yield self._result(told.turn)
 
@@ -167,6 +168,7 @@ class Translator:
         if turn.status.value == "completed":
             return Finished(OutcomeClass.OK, text=self.said, session_id=self._session_id, details=details)
         evidence = _evidence(turn.error, turn=turn.status.value, steps=self.too_many_steps, until=self._limited_until)
+        evidence = with_network(evidence, self._session_id)
         ruling = outcomes.judge(evidence, VENDOR)
         if ruling.outcome != OutcomeClass.STOPPED:
             said = turn.error.message[:_LONGEST_REASON] if turn.error else ""

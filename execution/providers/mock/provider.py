@@ -8,20 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from budgets.states import Billing
-from execution.ports import (
-    Capabilities,
-    Claim,
-    Finished,
-    Judge,
-    NotAdopted,
-    ProcessFacts,
-    Prompt,
-    ProviderEvent,
-    UserText,
-)
+from execution.ports import Capabilities, Claim, Finished, NotAdopted, ProcessFacts, Prompt, ProviderEvent, UserText
 from execution.providers.mock import script
 from execution.providers.steering import Steered
 from execution.states import OutcomeClass
+from execution.toolcalls import Judge
 
 
 class MockProvider:

@@ -10,12 +10,10 @@ from execution import outcomes
 from execution.outcomes import Vendor
 from execution.ports import (
     Finished,
-    Judge,
     Prompt,
     ProviderEvent,
     Started,
     TextDelta,
-    ToolCall,
     ToolFinished,
     ToolStarted,
     Usage,
@@ -24,6 +22,7 @@ from execution.ports import (
 )
 from execution.providers.mock import reason
 from execution.states import Cause, OutcomeClass
+from execution.toolcalls import Judge, ToolCall
 
 MODEL = "mock-1"
 VERSION = "1"

@@ -29,7 +29,9 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True)
 class LiveRow:
-    """An execution that has not ended. `since` is when it was queued, or when its spend gate opened."""
+    """An execution that has not ended. `since` is when it was queued, or when its spend gate opened; `why` is what its provider
+    waits for, if it does.
+    """
 
     id: int
     bot: BotName
@@ -38,6 +40,7 @@ class LiveRow:
     provider: str
     model: str
     status: Status
+    why: str
     since: dt.datetime
     worker: str
 

@@ -12,6 +12,7 @@ from conversations.ports import has_sender, platform_of
 from conversations.queries import PAGE
 from conversations.states import TURN, BusyMode, TurnState
 from execution import queries as execution_queries
+from execution.models import ExecutionEvent
 from execution.states import ExecutionState
 from fleet.console.presenters import (
     BotName,
@@ -24,7 +25,7 @@ from fleet.console.presenters import (
     TurnView,
 )
 from fleet.console.screens.deliveries import NOTHING_ON_ITS_WAY, OnTheirWay, on_their_way
-from fleet.console.screens.transcript import items_of, parts_of
+from fleet.console.screens.transcript import items_of, parts_of, waiting_in
 from fleet.console.statuses import turn_status
 from identities.models import Identity, Person
 from identities.permissions import Permission
@@ -144,7 +145,7 @@ def _turn_view(turn: Turn, position: int, person: Person) -> TurnView:
     return TurnView(
         id=turn.pk,
         status=turn_status(turn.state),
-        label=_label(turn, position, parts),
+        label=_label(turn, position, parts, events),
         since=turn.admitted_at or turn.created_at,
         sequence=events[-1].sequence if events else 0,
         parts=parts,
@@ -152,7 +153,7 @@ def _turn_view(turn: Turn, position: int, person: Person) -> TurnView:
     )
 
 
-def _label(turn: Turn, position: int, parts: tuple[TextPart | ToolLine, ...]) -> str:
+def _label(turn: Turn, position: int, parts: tuple[TextPart | ToolLine, ...], events: Sequence[ExecutionEvent]) -> str:
     if turn.state == TurnState.QUEUED:
         return f"Position {position} in this conversation"
     if turn.execution and turn.execution.stop_requested_at:
@@ -161,7 +162,7 @@ def _label(turn: Turn, position: int, parts: tuple[TextPart | ToolLine, ...]) ->
         return "Waiting for a free worker"
     if turn.state == TurnState.WAITING:
         return "A tool call waits for approval"
-    return _doing(parts)
+    return waiting_in(events) or _doing(parts)
 
 
 def _doing(parts: tuple[TextPart | ToolLine, ...]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from django.db.models import Count, Exists, Model, OuterRef, Q, QuerySet, Sum
 
+from execution import queries as execution_queries
 from execution.models import Execution, HeldProcess, Worker
 from execution.states import EXECUTION, LEASED, ExecutionState
 from fleet.console.presenters import LiveRow, ProcessRow, RunnerPage, WorkerRow
@@ -82,6 +83,7 @@ def _executions(after: int | None) -> QuerySet[Execution]:
     rows = Execution.objects.filter(state__in=EXECUTION.live).order_by("pk")
     if after is not None:
         rows = rows.filter(pk__gt=after)
+    rows = rows.annotate(waits_for=execution_queries.waits_for())
     return rows.select_related("identity", "owner", "turn__conversation").defer("prompt", "answer", "details")
 
 
@@ -123,7 +125,7 @@ def _worker_status(row: Any) -> tuple[Status, str]:
     return (Status("running", "Working"), "") if row.taken else (Status("ok", "Ready"), "")
 
 
-def _execution(row: Execution) -> LiveRow:
+def _execution(row: Any) -> LiveRow:
     turn = getattr(row, "turn", None)
     return LiveRow(
         id=row.pk,
@@ -133,6 +135,7 @@ def _execution(row: Execution) -> LiveRow:
         provider=row.provider,
         model=row.model,
         status=_status(row),
+        why=row.waits_for or "",
         since=row.released_at or row.claimed_at or row.queued_at,
         worker=_name(row.owner),
     )

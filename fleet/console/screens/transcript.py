@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from conversations.models import Message
 from conversations.states import Author
+from execution import queries as execution_queries
 from execution.models import Execution, ExecutionEvent
 from execution.states import EventKind
 from fleet.console import markdown
@@ -116,6 +117,12 @@ def parts_of(events: Sequence[ExecutionEvent], *, ended: bool = False) -> tuple[
             began.setdefault(payload["call"], event.at)
             _add_tool(parts, event, (event.at - began[payload["call"]]).total_seconds(), ended=ended)
     return tuple(parts)
+
+
+def waiting_in(events: Sequence[ExecutionEvent]) -> str:
+    """Return what the provider waits for before it asks its API again, if that was the last that it told; else an empty text."""
+    told = [event for event in events if event.kind not in execution_queries.BESIDE]
+    return str(told[-1].payload.get("text", "")) if told and told[-1].kind == EventKind.RETRYING else ""
 
 
 def _add_text(parts: list[TextPart | ToolLine], text: str) -> None:

@@ -111,7 +111,11 @@ def _said(row: outcomes.Row) -> str:
 
 
 def _policy(policy: outcomes.Policy) -> str:
+    fails_over = "yes" if policy.fails_over else "no"
+    if not policy.opens_after:
+        return f"{fails_over} | no | | no"
     after = "at once" if policy.opens_after == 1 else f"after {policy.opens_after} in a row"
     first, longest = (duration(pause.total_seconds()) for pause in (policy.pause, policy.longest_pause))
-    until = f"the moment it named, else {first}, doubling up to {longest}"
-    return f"{'yes' if policy.fails_over else 'no'} | {after} | {until} | {policy.retries} times"
+    believed = duration(policy.believes.total_seconds())
+    until = f"the moment it named (at most {believed} ahead), else {first}, doubling up to {longest}"
+    return f"{fails_over} | {after} | {until} | {policy.retries} times"

@@ -112,6 +112,7 @@ class TestWhatItCarries:
             (EventKind.NOTICE, {"text": "A new session was opened."}),
             (EventKind.USAGE, {"output": 5}),
             (EventKind.TOOL_DENIED, {"call": "c2", "tool": "Bash", "target": "ls", "reason": "Nobody granted it."}),
+            (EventKind.RETRYING, {"text": "Claude asks us to wait; trying again.", "at": None, "cause": "rate_limit"}),
         )
         events = [frame for frame in browser.open(address).until(type="sync") if frame["type"] == "event"]
         assert [(frame["seq"], frame["kind"]) for frame in events] == [
@@ -119,7 +120,9 @@ class TestWhatItCarries:
             (3, "tool_finished"),
             (4, "state"),
             (6, "tool_denied"),
+            (7, "state"),
         ]
+        assert events[4]["label"] == "Claude asks us to wait; trying again."
         assert events[3]["reason"] == "Nobody granted it."
         assert events[0]["tool"] == "Read"
         assert events[2]["label"] == "A new session was opened."
