@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -12,6 +14,15 @@ pytestmark = pytest.mark.django_db
 def test_a_provider_that_nobody_knows_is_refused(verb: str) -> None:
     with pytest.raises(CommandError, match="nothing to check under “klaude”"):
         call_command("providers", verb, "klaude")
+
+
+def test_warnings_are_held_back_during_a_check_and_no_longer() -> None:
+    logger, seen = logging.getLogger("execution.providers"), []
+    with pytest.MonkeyPatch.context() as during:
+        during.setattr("execution.conformance.checking.check", lambda *_, **__: seen.append(logger.level) or ("1", []))
+        with pytest.raises(SystemExit):
+            call_command("providers", "check", "claude", "--only", "init")
+    assert (seen, logger.level) == ([logging.ERROR], logging.NOTSET)
 
 
 def test_agents_that_are_not_set_up_were_not_checked(settings) -> None:

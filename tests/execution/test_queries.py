@@ -84,7 +84,7 @@ class TestTheMockSaysWhyItAnswers:
         said = reason.why(["claude", "codex"])
         assert said == (
             "I stand in, as none of this bot's providers can be used here."
-            " To talk to Claude, set ANTHROPIC_API_KEY in .env and restart."
+            " To talk to Claude, set ANTHROPIC_API_KEY in .env, or CLAUDE_CODE_OAUTH_TOKEN for a subscription, and restart."
         )
 
     def test_it_names_what_the_bots_own_provider_lacks_and_no_other_key(self, settings) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from execution.states import Cause, EventKind, OutcomeClass
 from fleet.kernel import clock
 from tests.emulators.model import ModelEmulator
 from tests.execution.running import run, table
-from tests.faults.test_execution_api import BOTH, Ask, _login, ask, check, check_followed, model
+from tests.faults.test_execution_api import BOTH, Ask, ask, check, check_followed, model
 
 __all__ = ["ask", "model", "run", "table"]
 pytestmark = [pytest.mark.realcli, pytest.mark.timeout(180)]
@@ -81,12 +79,11 @@ RESETS = {
 @BOTH
 @pytest.mark.parametrize("said", RESETS.values(), ids=RESETS)
 def test_an_odd_moment_of_a_window_parks_no_login_for_ever(
-    ask: Ask, model: ModelEmulator, settings: Any, tmp_path: Path, provider: str, said: str
+    ask: Ask, model: ModelEmulator, settings: Any, provider: str, said: str
 ) -> None:
     settings.FLEET_RETRY_SECONDS, settings.FLEET_STALL_SECONDS = 5, 6
     if provider == "claude":
-        settings.ANTHROPIC_API_KEY, settings.FLEET_CLAUDE_LOGIN_DIR = "", str(tmp_path)
-        (tmp_path / ".credentials.json").write_text(json.dumps(_login()))
+        settings.ANTHROPIC_API_KEY, settings.CLAUDE_CODE_OAUTH_TOKEN = "", "sk-ant-oat01-not-a-token"
     windows = {
         "anthropic-ratelimit-unified-status": "rejected",
         "anthropic-ratelimit-unified-reset": said,

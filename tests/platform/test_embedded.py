@@ -123,13 +123,19 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def kill_the_postmaster(server: EmbeddedPostgres) -> None:
+    """Its children are left to themselves, as when a person or the kernel kills it."""
+    psutil.Process(server.pid).kill()
+    until(lambda: server.pid is None)
+
+
 def test_killed_again_and_again_it_starts_at_once_and_forgets_no_commit(durable: EmbeddedPostgres) -> None:
     ask(durable, "create table counted (round int)")
     for number in range(12):
         unfinished = psycopg.connect(durable.url)
         unfinished.execute("insert into counted values (-1)")
         ask(durable, f"insert into counted values ({number})")
-        durable.kill()
+        kill_the_postmaster(durable)
         durable.start()
         unfinished.close()
     assert (
@@ -142,7 +148,7 @@ def test_a_child_of_a_killed_server_that_computes_on_does_not_keep_the_next_one_
 ) -> None:
     monkeypatch.setattr(leftovers, "LEAVE_SECONDS", 1.0)
     client = busy(database)
-    database.kill()
+    kill_the_postmaster(database)
     assert [process.name() for process in database.leftovers.processes()]
     database.start()
     client.wait(30)
@@ -155,7 +161,7 @@ def test_what_cannot_be_ended_is_said_in_a_sentence_and_nothing_is_started_besid
     for name in ("LEAVE_SECONDS", "KILL_SECONDS"):
         monkeypatch.setattr(leftovers, name, 0.1)
     client = busy(database)
-    database.kill()
+    kill_the_postmaster(database)
     with monkeypatch.context() as deaf:
         deaf.setattr(leftovers, "send", lambda processes, number: None)
         with pytest.raises(StillThere, match=r"An earlier postgres is still there .* restart the machine"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from django.conf import settings
@@ -36,10 +38,8 @@ class Command(SpeakingCommand):
         """Show or check, and leave with 0 or 1."""
         if options["verb"] == "show":
             sys.exit(self._show(_named(options["name"])))
-        if options["verbosity"] < 2:
-            # Refusals are what the check provokes: told in the middle of its lines they would read like trouble.
-            logging.getLogger("execution.providers").setLevel(logging.ERROR)
-        well = [self._check(name, options["only"]) for name in _named(options["name"])]
+        with nullcontext() if options["verbosity"] > 1 else _without_warnings():
+            well = [self._check(name, options["only"]) for name in _named(options["name"])]
         sys.exit(0 if all(well) else 1)
 
     def _show(self, names: list[str]) -> int:
@@ -72,6 +72,18 @@ class Command(SpeakingCommand):
             f"  {result.case:16} {'kept' if result.kept else 'FAILED':7} {result.seconds:5.1f} s  {result.sentence}"
         )
         self.stdout.flush()
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Refusals are what the check provokes: told in the middle of its lines they would read like trouble."""
+    logger = logging.getLogger("execution.providers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _named(name: str) -> list[str]:
