@@ -19,9 +19,8 @@ from fleet.kernel import queue as hints
 
 log = structlog.get_logger(__name__)
 WORKERS = "workers"  # the live topic to which every worker listens
-ALONE_SECONDS = (
-    0.15  # so long an execution is left to the worker that holds its session; another one has it within 200 ms
-)
+# So long an execution is left to the worker that holds its session; the rest of 200 ms is what the way to another one takes.
+ALONE_SECONDS = 0.12
 
 # The worker for a session, if there are several: who holds its process, else always the same one, so that the one that was told to
 # expect a turn is the one that gets it. Only workers that beat, take work, read hints of their own and have a slot free.
