@@ -67,10 +67,14 @@ def halted_by(rows: Collection[Execution]) -> dict[int, Halted]:
 def close_lost(rows: ExecutionQuerySet, row: Execution, *, by: Actor, halted: Halted | None = None) -> Execution | None:
     """Close the released turn that `rows` still matches, with what can be recovered of it, in the caller's transaction.
 
-    A whole answer is an answer, and says how it came; a part of one is kept beside the sentence that it is one.
+    A whole answer is an answer, and says how it came; a part of one is kept beside the sentence that it is one. None when another one
+    has closed it meanwhile.
     """
     gone = is_gone(row)
     recovered = _recover(row) if gone else None
+    # Before anything is metered: to the budget a report is a sign of life, and what was held as uncertain would be held again.
+    if not rows.select_for_update(no_key=True).values("pk").first():
+        return None
     costs = _meter(row, recovered)
     unmetered = bool(costs) and registry.get(row.provider).capabilities.counts_whole
     text = clean(recovered.text) if recovered else ""

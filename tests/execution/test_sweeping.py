@@ -62,6 +62,14 @@ def test_what_was_lost_after_its_release_is_never_repeated() -> None:
     assert actions.sweep() == 0
 
 
+def test_whoever_comes_late_to_a_lost_turn_revives_nothing() -> None:
+    """Two find it at the same moment; the second believes that it is still to be closed."""
+    late = made.running()
+    assert actions.close_as_lost(execution=row(late), by=BY) is not None
+    assert actions.close_as_lost(execution=late, by=BY) is None
+    assert Reservation.objects.get(pk=late.reservation_id).state == "uncertain"
+
+
 def test_a_worker_that_died_here_is_buried_without_waiting_for_its_lease() -> None:
     worker = dead_worker()
     execution = made.running(worker=worker)

@@ -107,7 +107,8 @@ def a_copy() -> Iterator[None]:
     with connection._nodb_cursor() as cursor:
         _close()
         # A thread that an earlier test left behind may still have a session there.
-        cursor.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name])
+        sessions = "pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"  # autovacuum's are not ours to end
+        cursor.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM {sessions}", [name])  # noqa: S608 - a constant
         cursor.execute(f'DROP DATABASE IF EXISTS "{copy}"')
         cursor.execute(f'CREATE DATABASE "{copy}" TEMPLATE "{name}"')
     connection.settings_dict["NAME"] = copy
