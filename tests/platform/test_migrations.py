@@ -108,7 +108,7 @@ def a_copy() -> Iterator[None]:
         _close()
         # A thread that an earlier test left behind may still have a session there.
         sessions = "pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"  # autovacuum's are not ours to end
-        cursor.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM {sessions}", [name])  # noqa: S608 - a constant
+        cursor.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM {sessions}", [name])
         cursor.execute(f'DROP DATABASE IF EXISTS "{copy}"')
         cursor.execute(f'CREATE DATABASE "{copy}" TEMPLATE "{name}"')
     connection.settings_dict["NAME"] = copy
