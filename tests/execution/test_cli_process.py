@@ -106,8 +106,9 @@ def test_one_whose_shim_was_killed_leaves_nothing(process: Script, place: Path) 
 
 def test_how_it_ended_is_known_before_its_shim_is_gone(process: Script, place: Path) -> None:
     """A shim that keeps a turn for another worker stays until it is told otherwise; an explanation does not wait for that."""
-    process.start(Plan("exit 3", place))
+    process.start(Plan("read go; exit 3", place))
     loops.submit(process._pipes.open_gate(run="7", epoch=1, memo=b"{}"), loop=LOOP).result(60)
+    loops.submit(process._pipes.write("go\n"), loop=LOOP).result(60)
     assert process.stopped_talking.wait(60)
     assert process._shim.hears_gone(60)
     assert (process._shim.exit_status, process._shim.alive) == (3, True)
