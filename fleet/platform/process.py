@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from fleet.platform.leftovers import STOP_SECONDS, Leftovers
+from fleet.platform.leftovers import STOP_SECONDS, Leftovers, left, send
 
 START_SECONDS = 30.0
 
@@ -106,19 +106,14 @@ class EmbeddedServer:
         self._process = None
 
     def kill(self) -> None:
-        """End the server and all that it started as a crash would: SIGKILL, nothing flushed.
-
-        A child that outlives PostgreSQL by a moment holds the memory that the next server wants.
-        """
+        """End the server and all that it started as a power cut would: SIGKILL, nothing flushed, by none of them."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGSTOP)  # it starts nothing more
         children = self._children()
         self._process.kill()
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        psutil.wait_procs(children, timeout=STOP_SECONDS)
+        send(children, signal.SIGKILL)
+        left(children, STOP_SECONDS)
         self._process.wait()
         self._process = None
 

@@ -34,13 +34,8 @@ _STARTED_BEFORE = {
     "hasResetAutoModeOptInForDefaultOffer": True,
     "seenNotifications": {},
 }
-# Variables of an operator with an authority of its own.
-_OWN_TRUST = {
-    "SSL_CERT_FILE",
-    "NODE_EXTRA_CA_CERTS",
-    "HTTPS_PROXY",
-    "https_proxy",
-}  # a company's proxy may look into TLS
+# Variables of an operator with an authority of its own; a company's proxy may look into TLS.
+_OWN_TRUST = {"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "HTTPS_PROXY", "https_proxy"}
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
