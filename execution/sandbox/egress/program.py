@@ -6,6 +6,8 @@ Over descriptor 3 it is handed the port to listen on and what it lets through; w
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - with which names are looked up; the first request would wait 3 ms for these two
+import encodings.idna  # noqa: F401
 import json
 import os
 import socket
