@@ -38,8 +38,10 @@ def run() -> list[Figure]:
 def _measured(directory: Path) -> list[Figure]:
     from django.conf import settings
 
+    from fleet.kernel import queue
     from tests.execution.running import CeleryWorker
 
+    queue.connect()  # as whoever takes messages in does before the first (gateways.warmup)
     stays = CeleryWorker(directory / "stays").start()
     variables = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings.base", "FLEET_SECRET_KEY": settings.SECRET_KEY}
     runner = subprocess.Popen([sys.executable, str(ROOT / "manage.py"), "runner"], env=variables, cwd=ROOT)
