@@ -5,7 +5,6 @@ from __future__ import annotations
 import structlog
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from django.db import InterfaceError, OperationalError
 from django.http import (
     HttpRequest,
     HttpResponse,
@@ -20,8 +19,8 @@ from django.template.loader import render_to_string
 from django.urls import is_valid_path
 from django.utils.deprecation import MiddlewareMixin
 from django.views import defaults
-from psycopg_pool import PoolTimeout
 
+from fleet.kernel import database
 from fleet.kernel.exceptions import FleetError, Invalid, NotFound, Refused, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -72,14 +71,8 @@ def explain(exception: Exception) -> FleetError | None:
     """Return the error as Fleet tells it, or None for one that only a developer can explain."""
     if isinstance(exception, FleetError):
         return exception
-    if isinstance(exception, OperationalError | InterfaceError | PoolTimeout):
-        log.warning("database.away", error=str(exception).splitlines()[0])
-        return Unavailable(
-            "Fleet cannot reach its database.",
-            why="PostgreSQL does not answer, or is starting again.",
-            next_step="Try again in a few seconds. Nothing that was accepted is lost.",
-            code="database_away",
-        )
+    if isinstance(exception, database.AWAY):
+        return database.unavailable(exception)
     if isinstance(exception, RequestDataTooBig):
         most = (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0) // 1024
         return BodyTooLarge("The request is too long.", why=f"At most {most} kB are read.", next_step="Send less.")
@@ -105,7 +98,7 @@ def answer(request: HttpRequest, error: FleetError) -> HttpResponse:
 def _page(request: HttpRequest, error: FleetError) -> HttpResponse:
     try:
         return HttpResponse(render_to_string(_PAGE, {"error": error}, request), status=error.status)
-    except (TemplateDoesNotExist, OperationalError, InterfaceError):
+    except (TemplateDoesNotExist, *database.AWAY):
         return HttpResponse(error.sentence, status=error.status, content_type="text/plain; charset=utf-8")
 
 

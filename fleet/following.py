@@ -13,14 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
-from django.db import InterfaceError, OperationalError
-from psycopg_pool import PoolTimeout
 
 from conversations.models import Turn
 from conversations.states import TURN
 from execution import queries as execution_queries
 from execution.models import ExecutionEvent
-from fleet.kernel import loops
+from fleet.kernel import database, loops
 from gateways.hints import listen, wait_for
 from gateways.threads import in_thread
 
@@ -28,7 +26,6 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY_SECONDS = 1.0
 EVENTS_PER_LOOK = 200
 _FIRST_WAIT_SECONDS = 0.05
-_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ def _moved_on(glimpse: Glimpse | None, execution: int | None) -> bool:
 async def _look_if_possible(turn_id: int, after: int) -> Glimpse | None:
     try:
         return await in_thread(look, turn_id, after=after)
-    except _AWAY as error:
+    except database.AWAY as error:
         log.warning("following.database_away", turn=turn_id, error=str(error).splitlines()[0])
         return None
 

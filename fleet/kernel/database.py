@@ -13,8 +13,22 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models import TextField
 from django.db.models.expressions import RawSQL
 
+from fleet.kernel.exceptions import Unavailable
+
 log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
+AWAY = (OperationalError, InterfaceError, psycopg_pool.PoolTimeout)  # what is raised where PostgreSQL does not answer
+
+
+def unavailable(error: BaseException) -> Unavailable:
+    """Return one of AWAY as a person reads it; what it says itself is for the log."""
+    log.warning("database.away", error=str(error).splitlines()[0])
+    return Unavailable(
+        "Fleet cannot reach its database.",
+        why="PostgreSQL does not answer, or is starting again.",
+        next_step="Try again in a few seconds. Nothing that was accepted is lost.",
+        code="database_away",
+    )
 
 
 def survive(
@@ -28,7 +42,7 @@ def survive(
     while True:
         try:
             return write()
-        except (OperationalError, InterfaceError) as error:
+        except AWAY as error:
             connection.close()
             if time.monotonic() >= give_up or unless():
                 raise

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import structlog
-from django.db import InterfaceError, OperationalError
 
+from fleet.kernel import database
 from fleet.kernel.exceptions import StateConflict
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ def _touched(step: Callable[[Key], object], key: Key, what: str) -> bool:
         return bool(step(key))
     except StateConflict:
         return False
-    except (OperationalError, InterfaceError):
+    except database.AWAY:
         raise
     except Exception:
         log.exception("sweep.row_failed", what=what, row=str(key))

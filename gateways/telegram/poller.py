@@ -14,6 +14,7 @@ from django import db
 from telegram.error import Conflict, InvalidToken, RetryAfter, TelegramError
 
 from conversations.ports import all_commands
+from fleet.kernel import database
 from fleet.kernel.actors import Actor
 from gateways import actions
 from gateways.telegram.bot import POLL_SECONDS
@@ -125,7 +126,7 @@ class Poller:
         """Store one update. One that fails for a reason of its own is left behind after some tries, lest it block the bot."""
         try:
             await self._inbox.take(raw, self.line)
-        except (db.OperationalError, db.InterfaceError):  # the database is away: not the update's fault
+        except database.AWAY:  # the database is away: not the update's fault
             raise
         except Exception as error:
             update_id = int(raw["update_id"])

@@ -15,6 +15,7 @@ from django import db
 
 from conversations import actions as conversation_actions
 from conversations import queries as conversation_queries
+from fleet.kernel import database
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import FleetError
 from gateways.hints import listen, wait_for
@@ -185,12 +186,7 @@ class ChatConsumer(LiveSocket):
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Take the one thing a page may ask for: {"type": "stop", "turn": id}."""
         if isinstance(content, dict) and content.get("type") == "stop" and isinstance(content.get("turn"), int):
-            try:
-                await in_thread(self._stop, content["turn"])
-            except Closed as closed:
-                await self.hang_up(closed.code)
-            except FleetError as error:
-                await self.tell({"type": "refused", "turn": content["turn"], **error.as_dict()})
+            await self._try_to_stop(content["turn"])
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:
@@ -199,6 +195,19 @@ class ChatConsumer(LiveSocket):
             return json.loads(text_data)
         except ValueError:
             return None
+
+    async def _try_to_stop(self, turn_id: int) -> None:
+        try:
+            await in_thread(self._stop, turn_id)
+        except Closed as closed:
+            await self.hang_up(closed.code)
+        except FleetError as error:
+            await self._refuse(turn_id, error)
+        except database.AWAY as away:
+            await self._refuse(turn_id, database.unavailable(away))
+
+    async def _refuse(self, turn_id: int, error: FleetError) -> None:
+        await self.tell({"type": "refused", "turn": turn_id, **error.as_dict()})
 
     def _stop(self, turn_id: int) -> None:
         person: Person = person_behind(self.scope)

@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
+from conversations import actions as conversation_actions
 from conversations.models import Conversation, InboundMessage, Turn
 from execution import actions as execution_actions
 from execution.models import Execution
@@ -98,6 +100,18 @@ class TestAnAnswer:
             said = run("say", "ada", "Hello")
 
         assert "at least $0.0120" in said.err
+
+    def test_that_waits_for_an_api_says_so(self, run: Run) -> None:
+        def waits(execution: Execution) -> None:
+            waiting = (EventKind.RETRYING, {"text": "Claude asks us to wait; trying again at 14:05:00 UTC."})
+            execution_actions.record_events(execution=execution, first_sequence=1, lines=[waiting])
+            scenes.end(execution, ExecutionState.SUCCEEDED, OutcomeClass.OK, answer="Good day.")
+
+        with worker(waits):
+            said = run("say", "ada", "Hello")
+
+        assert (said.code, said.out) == (0, "Good day.\n")
+        assert "Claude asks us to wait" in said.err
 
     def test_is_one_json_object_on_request(self, run: Run) -> None:
         with worker(answering("Good day.")):
@@ -238,6 +252,44 @@ class TestATurnThatDoesNotEndWell:
         event = threading.Event()
         monkeypatch.setattr(say, "follow", lambda *turn, **more: event.set() or follow(*turn, **more))
         return event
+
+    def test_is_stopped_by_a_ctrl_c_that_came_while_it_was_sent(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        accept = conversation_actions.accept
+
+        def interrupted(*message: Any, **more: Any) -> Any:
+            os.kill(os.getpid(), signal.SIGINT)
+            return accept(*message, **more)
+
+        monkeypatch.setattr(conversation_actions, "accept", interrupted)
+        said = run("say", "ada", "Hello")
+
+        assert said.code == 4
+        assert Turn.objects.get().state == "stopped"
+
+    def test_is_left_by_two_ctrl_c_before_it_was_sent(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        def hangs(*_: Any, **__: Any) -> None:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+
+        monkeypatch.setattr(conversation_actions, "accept", hangs)
+        said = run("say", "ada", "Hello")
+
+        assert said.code == 5
+        assert "If the message was sent already" in said.err
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_without_a_database_says_what_to_do(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        def away(*_: Any, **__: Any) -> None:
+            raise OperationalError("the connection is lost")
+
+        monkeypatch.setattr(conversation_actions, "accept", away)
+        said = run("say", "ada", "Hello")
+
+        assert said.code == 2
+        assert "cannot reach its database" in said.err and "Try again" in said.err
 
     def test_is_stopped_by_ctrl_c(self, run: Run, listening: threading.Event) -> None:
         def work(execution: Execution) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 import time
 import uuid
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -20,12 +20,15 @@ from conversations.models import Conversation, Message, Turn
 from conversations.ports import UnifiedMessage
 from conversations.states import Author, TurnState
 from execution import queries as execution_queries
+from execution.models import ExecutionEvent
 from execution.states import AT_LEAST, EventKind
 from fleet.api.serializers import TurnSerializer
 from fleet.console.wording import count, duration, usd
 from fleet.following import follow
+from fleet.kernel import database
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import FleetError
+from fleet.management.interrupts import Interrupts
 from fleet.management.usage import SpeakingCommand, seconds
 from gateways.threads import in_thread
 from governance import queries as governance_queries
@@ -74,14 +77,27 @@ class Command(SpeakingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Send, follow, and leave with the outcome's exit code."""
         self.as_json: bool = options["json"]
-        text = sys.stdin.buffer.read().decode(errors="surrogateescape") if options["text"] == "-" else options["text"]
         try:
-            self.person = operator(options["person"])
-            message = message_of(self.person, options["identity"], text, new=options["new"])
-            received, intake = actions.accept(message, by=Actor.person(self.person))
+            text = (
+                sys.stdin.buffer.read().decode(errors="surrogateescape") if options["text"] == "-" else options["text"]
+            )
+            with Interrupts() as self.interrupts:
+                sys.exit(self._say(text, options))
         except FleetError as error:
             sys.exit(self._refused(error.as_dict()))
-        sys.exit(self._outcome(intake, {"inbound_id": received.inbound_id}, options["wait"]))
+        except database.AWAY as away:
+            sys.exit(self._refused(database.unavailable(away).as_dict()))
+        except KeyboardInterrupt:
+            self._tell(
+                "Left. If the message was sent already, it goes on without you; its answer will be in the console."
+            )
+            sys.exit(Exit.TIMED_OUT)
+
+    def _say(self, text: str, options: dict[str, Any]) -> int:
+        self.person = operator(options["person"])
+        message = message_of(self.person, options["identity"], text, new=options["new"])
+        received, intake = actions.accept(message, by=Actor.person(self.person))
+        return self._outcome(intake, {"inbound_id": received.inbound_id}, options["wait"])
 
     def _outcome(self, intake: Intake, ids: dict[str, Any], wait: float) -> int:
         if intake.refusal is not None:
@@ -157,13 +173,11 @@ class Listener:
     async def listen(self, wait: float) -> bool:
         """Show the answer until the turn ends; False when time is over or a second Ctrl-C came."""
         loop, following = asyncio.get_running_loop(), asyncio.create_task(self._follow())
-        loop.add_signal_handler(signal.SIGINT, lambda: self._interrupt(following))
         worry = loop.call_later(_WORRY_AFTER_SECONDS, lambda: asyncio.ensure_future(self._worry()))
-        try:
+        interrupt = partial(loop.call_soon_threadsafe, self._interrupt, following)
+        with self.command.interrupts.heard_by(interrupt):
             await asyncio.wait({following}, timeout=wait)
-        finally:
-            worry.cancel()
-            loop.remove_signal_handler(signal.SIGINT)
+        worry.cancel()
         ended = following.done() and not following.cancelled()
         if ended:
             following.result()
@@ -177,14 +191,20 @@ class Listener:
             if glimpse and glimpse.state == TurnState.QUEUED:
                 await in_thread(self._say_why_it_waits)
             for event in glimpse.events if glimpse else ():
-                if event.kind == EventKind.TEXT:
-                    self._show(event.payload.get("text", ""))
+                self._show_event(event)
 
     def _say_why_it_waits(self) -> None:
         """Tell what the person was told who may see no other screen."""
         notice = Message.objects.filter(turn=self.turn, author=Author.SYSTEM).order_by("-pk").first()
         if notice:
             self.command.warn(notice.text)
+
+    def _show_event(self, event: ExecutionEvent) -> None:
+        text = event.payload.get("text", "")
+        if event.kind == EventKind.TEXT:
+            self._show(text)
+        elif event.kind == EventKind.RETRYING:
+            self.command.warn(text)
 
     def _show(self, piece: str) -> None:
         if piece and not self.command.as_json:
