@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed does not know it
 
@@ -38,9 +39,10 @@ class Outgoing:
         https, http = (_checked(name, named(name)) for name in ("HTTPS_PROXY", "HTTP_PROXY"))
         return cls(https, http, named("NO_PROXY"), authorities)
 
-    def told(self) -> dict[str, str]:
-        """Return it for a sandbox's proxy, which alone is told the password (execution.sandbox.egress)."""
-        return {"https": self.https, "http": self.http, "no": self.direct, "ca": self.authorities}
+    def told(self) -> dict[str, Any]:
+        """Return it as JSON for a sandbox's proxy, which alone is told the password (execution.sandbox.egress.reaching.Ways)."""
+        parents = {scheme: _parent(url) for scheme, url in (("https", self.https), ("http", self.http)) if url}
+        return {**parents, "no": self.direct, "ca": self.authorities}
 
     def secrets(self) -> list[str]:
         """Return what no log may show: user and password in every way they are written."""
@@ -51,11 +53,11 @@ class Outgoing:
         url = urlsplit(address)
         proxy = self.http if url.scheme == "http" else self.https
         place = f"{url.hostname}:{url.port or (80 if url.scheme == 'http' else 443)}"
-        return bool(_written(proxy)) and not proxy_bypass_environment(place, {"no": self.direct})
+        return bool(_known(proxy)) and not proxy_bypass_environment(place, {"no": self.direct})
 
 
 def has_password(url: str) -> bool:
-    """Return whether the address of a proxy has a name or a password in it."""
+    """Return whether a variable that names a proxy has a name or a password in it, also one that has not been checked yet."""
     return "@" in url
 
 
@@ -76,11 +78,25 @@ def _checked(variable: str, url: str) -> str:
     return url
 
 
-def _written(url: str) -> list[str]:
+def _parent(url: str) -> dict[str, Any]:
+    """Return a proxy as the fields of execution.sandbox.egress.reaching.Parent."""
+    parts, known = urlsplit(url), _known(url)
+    tls = parts.scheme == "https"
+    port = parts.port or (443 if tls else 80)
+    return {"host": parts.hostname, "port": port, "tls": tls, "credentials": f"Basic {known}" if known else ""}
+
+
+def _known(url: str) -> str:
+    """Return name and password as HTTP's Basic scheme writes them (RFC 7617), empty where the proxy asks for none."""
     parts = urlsplit(url)
-    if not parts.username:
+    if not has_password(parts.netloc):
+        return ""
+    return base64.b64encode(f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()).decode()
+
+
+def _written(url: str) -> list[str]:
+    parts, known = urlsplit(url), _known(url)
+    if not known:
         return []
-    user, password = unquote(parts.username), unquote(parts.password or "")
-    encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
     raw = parts.netloc.rpartition("@")[0]
-    return [f"{raw}@", encoded, *([password, parts.password] if parts.password else [])]
+    return [f"{raw}@", known, *([unquote(parts.password), parts.password] if parts.password else [])]

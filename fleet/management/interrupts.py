@@ -12,7 +12,7 @@ class Interrupts:
     """Hears Ctrl-C. One that comes before there is anything to stop is kept for whoever can stop it; a second one by then leaves."""
 
     def __init__(self) -> None:
-        self._hear: Callable[[], None] | None = None
+        self._hear: Callable[[], object] | None = None
         self._missed = 0  # came when nobody could stop anything
 
     def __enter__(self) -> Self:
@@ -25,7 +25,7 @@ class Interrupts:
         signal.signal(signal.SIGINT, self._before)
 
     @contextmanager
-    def heard_by(self, hear: Callable[[], None]) -> Iterator[None]:
+    def heard_by(self, hear: Callable[[], object]) -> Iterator[None]:
         """Call this for each one, in the middle of anything, and at once for one that came before."""
         self._hear = hear
         try:

@@ -113,6 +113,17 @@ class TestTheChain:
         assert "To talk to Claude, set ANTHROPIC_API_KEY in .env" in page
         assert "Nobody of this chain can answer, so the built-in mock does." in page
 
+    def test_who_may_reach_nobody_has_no_provider_that_answers(self, ada: Identity, operator: Client) -> None:
+        change(ada, provider_chain=["claude", "mock"], network="none")
+        assert chain() == [("claude", "Out of reach"), ("mock", "In reserve")]
+        page = text_of(operator.get("/fleet/ada/"))
+        assert "An administrator can allow it its provider." in page and "Its turns fail" in page
+
+    def test_without_walls_it_is_in_the_machine_s_network_all_the_same(self, ada: Identity) -> None:
+        change(ada, provider_chain=["claude"], network="none", sandbox_waiver="An old kernel")
+        assert chain() == [("claude", "Answers next")]
+        assert not runs().note
+
     def test_a_provider_that_was_taken_away_is_named(self, ada: Identity) -> None:
         Identity.objects.filter(pk=ada.pk).update(provider_chain=["acme", "claude"])
         assert chain() == [("acme", "Unknown"), ("claude", "Answers next")]

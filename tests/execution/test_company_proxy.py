@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime as dt
 import ipaddress
 import os
@@ -206,6 +207,11 @@ class TestItsPassword:
         for text in (f"http://{written}@proxy.example", "p@ss-word-8", "Basic ZmxlZXQ6cEBzcy13b3JkLTg="):
             assert "ss-word-8" not in mask(text) and "ZmxlZXQ6" not in mask(text)
 
+    def test_a_password_without_a_name_is_one_too(self) -> None:
+        told = Outgoing.read({"HTTPS_PROXY": "http://:p%40ss@proxy.example:3128"})
+        assert told.told()["https"]["credentials"] == f"Basic {base64.b64encode(b':p@ss').decode()}"
+        assert {"p@ss", "p%40ss"} <= set(told.secrets()) and told.keeps_from("https://api.example")
+
     def test_the_environment_of_a_cli_has_no_proxy_with_a_password(self, tmp_path: Path) -> None:
         named = {
             "HTTPS_PROXY": f"http://fleet:{PASSWORD}@proxy.example:3128",
@@ -223,7 +229,8 @@ class TestItsPassword:
             check=True,
         ).stdout
         handed, _, told = said.partition("} {")
-        assert PASSWORD in told and PASSWORD not in handed and "'HTTP_PROXY'" in handed
+        known = base64.b64encode(f"fleet:{PASSWORD}".encode()).decode()
+        assert f"Basic {known}" in told and known not in handed and PASSWORD not in handed and "'HTTP_PROXY'" in handed
 
 
 class TestTheSetting:

@@ -8,6 +8,7 @@ import json
 import socket
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -118,7 +119,7 @@ class Heard:
         self.refusals.append(refusal)
 
 
-def egress(*rules: Rule, heard: Heard | None = None, **proxy: str) -> Egress:
+def egress(*rules: Rule, heard: Heard | None = None, **proxy: Any) -> Egress:
     return Egress(Ways(rules, proxy), [heard or Heard()])
 
 
@@ -246,7 +247,7 @@ class TestThroughTheCompanysProxy:
 
     def ask(self, name: str, *rules: Rule) -> Heard:
         heard = Heard()
-        proxy = egress(*rules, heard=heard, https="http://127.0.0.1:1")
+        proxy = egress(*rules, heard=heard, https={"host": "127.0.0.1", "port": 1})
         ask(proxy, f"CONNECT {name}:443 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         return heard
 

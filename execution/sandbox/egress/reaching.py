@@ -7,13 +7,11 @@ later does not matter. Through the company's proxy it is that one which looks na
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import h11
 
@@ -46,21 +44,12 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The company's proxy: `credentials` is the header that it wants to see, never anything else's."""
+    """The company's proxy (fleet.kernel.outgoing): `credentials` is the header that it wants to see, never anything else's."""
 
     host: str
     port: int
     tls: bool = False
     credentials: str = field(default="", repr=False)
-
-    @classmethod
-    def of(cls, url: str) -> Parent:
-        """Read `http[s]://[user:password@]host[:port]`."""
-        parts = urlsplit(url)
-        tls = parts.scheme == "https"
-        known = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else ""
-        credentials = f"Basic {base64.b64encode(known.encode()).decode()}" if known else ""
-        return cls(parts.hostname or "", parts.port or (443 if tls else 80), tls, credentials)
 
     @property
     def name(self) -> str:
@@ -74,12 +63,12 @@ class Parent:
 
 
 class Ways:
-    """How destinations are reached. `specification` has the URLs `https` and `http`, the list `no` and the file `ca`, all optional."""
+    """How destinations are reached. `specification` has proxies for `https` and `http`, the list `no` and the file `ca`, all optional."""
 
-    def __init__(self, rules: Sequence[Rule], specification: Mapping[str, str] | None = None) -> None:
+    def __init__(self, rules: Sequence[Rule], specification: Mapping[str, Any] | None = None) -> None:
         told = specification or {}
         self._rules = rules
-        self._parents = {scheme: Parent.of(told[scheme]) for scheme in ("https", "http") if told.get(scheme)}
+        self._parents = {scheme: Parent(**told[scheme]) for scheme in ("https", "http") if told.get(scheme)}
         self._not_through, self._authorities = told.get("no", ""), told.get("ca", "")
 
     async def connect(self, host: str, port: int, *, plain: bool = False) -> Way:

@@ -60,12 +60,20 @@ def _link(
     if lacks:
         return ChainRow(place, name, model, "", login_status("missing"), lacks, None)
     login = provider.login()
+    if provider.capabilities.spawns_process and _reaches_nobody(bot):
+        sentence = "The bot may not use the network at all. An administrator can allow it its provider."
+        return ChainRow(place, name, model, login, Status("failed", "Out of reach"), sentence, None)
     guard = guards.get((name, login))
     if guard and guard.state == BreakerState.OPEN and not guard.may_be_tried:
         why = Cause(guard.cause).label.capitalize() if guard.cause else ""
         return ChainRow(place, name, model, login, login_status(guard.state), why, guard.until)
     status = Status("ok", "Answers next") if answers and name == answers[0] else Status("unknown", "In reserve")
     return ChainRow(place, name, model, login, _tried(guard) or status, "", None)
+
+
+def _reaches_nobody(bot: Identity) -> bool:
+    """Return whether its walls keep it from every model; without walls it is in the machine's network, whatever it says."""
+    return bot.network == NetworkPolicy.NONE and presence.is_on() and not bot.sandbox_waiver
 
 
 def _tried(guard: execution_queries.Shut | None) -> Status | None:
@@ -77,7 +85,8 @@ def _note(bot: Identity, answers: tuple[str, str] | None) -> str:
     if answers is None:
         return "No login of this chain may be used now, so messages wait."
     if answers[0] in bot.provider_chain:
-        return ""
+        unreachable = registry.get(answers[0]).capabilities.spawns_process and _reaches_nobody(bot)
+        return "Its turns fail, as nobody who would answer can be reached." if unreachable else ""
     return "Nobody of this chain can answer, so the built-in mock does. It thinks nothing and costs nothing."
 
 
