@@ -46,12 +46,13 @@ from execution.providers import registry
 from execution.states import EXECUTION, LEASED, OFFER, BreakerState, EventKind, ExecutionState
 from fleet.kernel import clock
 from governance import queries as governance_queries
-from governance.models import KillOrder
-from governance.states import KillMode, KillScope
+from governance.models import KillOrder, StopLine
+from governance.states import KillMode, KillScope, OrderState
 from identities.models import Identity
 
 LOOK_AGAIN = dt.timedelta(seconds=15)
 MOST_LOGINS = 100
+_IDLE = "idle:"  # how a receipt names what is no execution
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +285,14 @@ def idle_subjects(*, scope: str, scope_id: str) -> list[str]:
 
 def idle_subject(process: ProcessFacts) -> str:
     """Return how the receipt of a kill order names a process that has nothing to do."""
-    return f"idle:{process.host}:{process.pid}"
+    return f"{_IDLE}{process.host}:{process.pid}"
+
+
+def waited_for(*, also_lifted: bool = False) -> list[int]:
+    """Return the executions whose processes an order's receipt waits to see gone; `also_lifted`: of orders that are over, too."""
+    lines = StopLine.objects.filter(kind="process", quiet_at=None).exclude(subject__startswith=_IDLE)
+    lines = lines if also_lifted else lines.exclude(order__state=OrderState.LIFTED)
+    return [int(subject) for subject in lines.values_list("subject", flat=True)]
 
 
 def live_workers() -> QuerySet[Worker]:

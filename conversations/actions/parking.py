@@ -123,8 +123,13 @@ class _Next:
 
 
 def hand_on(turn: Turn, execution: Execution, *, by: Actor) -> bool:
-    """Put a turn back into its queue when its execution ended without effect and may be followed by another; False when it may not."""
-    if execution.state != ExecutionState.FAILED or not execution.login or execution_queries.had_effect(execution):
+    """Put a turn back into its queue when its execution ended without effect and may be followed by another; False when it may not.
+
+    Of one that somebody has asked to stop nothing follows, though it failed before its worker heard of that.
+    """
+    if execution.state != ExecutionState.FAILED or execution.stop_requested_at or not execution.login:
+        return False
+    if execution_queries.had_effect(execution):
         return False
     follows = _what_follows(turn, execution)
     if follows is None:

@@ -12,6 +12,7 @@ from conversations.models import Conversation, Message, Turn
 from conversations.states import TURN, Author, DeliveryKind, TurnState
 from execution import actions as execution_actions
 from execution.models import Execution
+from execution.policies import sentence_of_stop
 from execution.states import ExecutionState
 from fleet.kernel import clock, live, queue
 from fleet.kernel.actors import Actor
@@ -35,7 +36,7 @@ def begin_turn(turn: Turn, *, by: Actor) -> Turn:
 
 def close_turn(turn: Turn, execution: Execution, *, by: Actor) -> Turn:
     """Close a turn with its execution: state, message, delivery, session and lane, in the execution's closing transaction."""
-    state = _END_OF[ExecutionState(execution.state)]
+    state = _end_of(execution)
     move(
         turn,
         TURN,
@@ -43,7 +44,7 @@ def close_turn(turn: Turn, execution: Execution, *, by: Actor) -> Turn:
         by=by,
         event=events.TURN_CLOSED,
         details={"outcome": execution.outcome},
-        sentence="" if state == TurnState.REPLIED else execution.sentence,
+        sentence=_sentence_of(execution, state),
         ended_at=clock.db_now(),
     )
     if turn.session:
@@ -55,6 +56,21 @@ def close_turn(turn: Turn, execution: Execution, *, by: Actor) -> Turn:
     if Turn.objects.filter(conversation_id=turn.conversation_id, state=TurnState.QUEUED).exists():
         queue.enqueue("conversations.advance", conversation_id=turn.conversation_id)
     return turn
+
+
+def _end_of(execution: Execution) -> TurnState:
+    """Return how the turn ends. Whoever asked to stop it gets that, though its execution failed before a worker heard of it."""
+    if execution.state == ExecutionState.FAILED and execution.stop_requested_at:
+        return TurnState.STOPPED
+    return _END_OF[ExecutionState(execution.state)]
+
+
+def _sentence_of(execution: Execution, state: TurnState) -> str:
+    if state == TurnState.REPLIED:
+        return ""
+    if state == TurnState.STOPPED and execution.state == ExecutionState.FAILED:
+        return sentence_of_stop(execution.stop_reason)
+    return execution.sentence
 
 
 def _say(turn: Turn, execution: Execution, *, by: Actor) -> None:
@@ -71,7 +87,7 @@ def _say(turn: Turn, execution: Execution, *, by: Actor) -> None:
         )
         deliver(**turn.route, kind=DeliveryKind.ANSWER, text=execution.answer, turn=turn, by=by)
     if turn.state != TurnState.REPLIED:
-        notify(turn, execution.sentence or "The turn ended without an answer.", by=by)
+        notify(turn, turn.sentence or "The turn ended without an answer.", by=by)
 
 
 @transaction.atomic
@@ -81,14 +97,20 @@ def stop_turn(*, turn_id: int, by: Actor, reason: str) -> TurnState:
     Takes no lock on the turn: a worker that closes it holds the execution first and the turn second.
     """
     turn = Turn.objects.select_related("identity").get(pk=turn_id)
+    _try_to_stop(turn, by=by, reason=reason)
+    if turn.state == TurnState.QUEUED:  # its execution has just failed, and another one was to follow
+        _try_to_stop(turn, by=by, reason=reason)
+    return TurnState(turn.state)
+
+
+def _try_to_stop(turn: Turn, *, by: Actor, reason: str) -> None:
     if turn.state == TurnState.QUEUED:
         withdraw_offers([turn], by=by)
     if turn.state == TurnState.QUEUED and not _stop_waiting(turn, by=by, reason=reason):
         turn.refresh_from_db(fields=["state", "execution"])  # it left the queue at this very moment
     if turn.execution_id and turn.state in TURN.live:
         _request_stop(turn.execution_id, by=by, reason=reason)
-        turn.refresh_from_db(fields=["state"])
-    return TurnState(turn.state)
+        turn.refresh_from_db(fields=["state", "execution"])
 
 
 def _stop_waiting(turn: Turn, *, by: Actor, reason: str) -> bool:

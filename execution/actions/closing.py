@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Case, Min, OuterRef, Subquery, Value, When
 
 from budgets import actions as budget_actions
-from execution import events
+from execution import events, queries
 from execution.actions.breaking import learn
 from execution.actions.offering import decide_offers
 from execution.actions.recording import Line, append_events, next_sequence
@@ -85,8 +85,7 @@ def note_process_gone(process: ProcessFacts, *, by: Actor) -> None:
     answered = Execution.objects.filter(
         boot_id=process.boot_id, pid=process.pid, pid_started_at=process.started_at, process_gone_at=None
     ).filter(state__in=EXECUTION.final)
-    waited_for = StopLine.objects.filter(kind="process", quiet_at=None).exclude(subject__startswith="idle:")
-    named = [int(subject) for subject in waited_for.values_list("subject", flat=True)]
+    named = queries.waited_for(also_lifted=True)
     for row in answered.filter(pk__in=named) if named else ():
         note_gone(execution=row, by=by)
     answered.update(process_gone_at=clock.db_now())

@@ -154,6 +154,8 @@ def request_stop(*, execution_id: int, reason: str, by: Actor) -> ExecutionState
 
     Asking twice is harmless. Raises StateConflict when it has ended already.
     """
+    # Or a worker that gives it back between the two statements below would be met by neither.
+    Execution.objects.select_for_update(no_key=True).filter(pk=execution_id).values("pk").first()
     if close(_waiting(execution_id), ending=_stopped_before_start(reason), by=by):
         return ExecutionState.STOPPED
     rows = Execution.objects.filter(pk=execution_id, state__in=LEASED, stop_requested_at=None).update_returning(

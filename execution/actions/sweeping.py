@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
-from execution import events
+from execution import events, queries
 from execution.actions.claiming import give_back, held_back
 from execution.actions.closing import close, note_gone
 from execution.actions.holding import settle_held_of_the_dead
@@ -29,8 +29,7 @@ from fleet.kernel import clock, steadiness
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Refused
 from fleet.kernel.sweeping import each
-from governance.models import KillEpoch, StopLine
-from governance.states import OrderState
+from governance.models import KillEpoch
 
 log = structlog.get_logger(__name__)
 BATCH = 50
@@ -100,9 +99,9 @@ def _settle(identifier: int, *, stopped: Mapping[int, Halted]) -> bool:
 
 def _unproven() -> list[int]:
     """Return executions that have ended and whose processes an order's receipt still waits to see gone."""
-    open_lines = StopLine.objects.filter(kind="process", quiet_at=None).exclude(order__state=OrderState.LIFTED)
-    waited_for = [int(subject) for subject in open_lines.order_by("pk").values_list("subject", flat=True)[:BATCH]]
-    return list(Execution.objects.filter(pk__in=waited_for, state__in=EXECUTION.final).values_list("pk", flat=True))
+    named = queries.waited_for()
+    ended = Execution.objects.filter(pk__in=named, state__in=EXECUTION.final) if named else Execution.objects.none()
+    return list(ended.values_list("pk", flat=True))
 
 
 def _prove_gone(identifier: int) -> bool:

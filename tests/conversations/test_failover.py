@@ -87,6 +87,37 @@ def provider_of(turn: Turn) -> str:
     return turn.execution.provider
 
 
+class TestAStopBesideAFailure:
+    """A person presses Stop while a provider waits for its API, which refuses before the worker has heard."""
+
+    def test_nothing_follows_and_the_turn_was_stopped(self, chain: Identity) -> None:
+        turn = scenes.turn_of(scenes.say("Hello"))
+        execution = scenes.running(turn)
+        assert actions.stop_turn(turn_id=turn.pk, by=OPERATOR, reason="enough") == TurnState.RUNNING
+        scenes.end(execution, ExecutionState.FAILED, OutcomeClass.LIMIT, cause=Cause.USAGE_LIMIT, sentence="No.")
+        turn.refresh_from_db()
+        assert (turn.state, turn.sentence) == (TurnState.STOPPED, "Stopped: enough")
+        assert next_of(turn).state == TurnState.STOPPED
+        assert told() == ["Stopped: enough"]
+        assert breaker().state == "open", "what was learned of the login stays learned"
+
+    def test_one_that_comes_while_the_turn_is_handed_on_stops_what_was_to_follow(
+        self, chain: Identity, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        turn = scenes.turn_of(scenes.say("Hello"))
+        execution = scenes.running(turn)
+        request_stop = execution_actions.request_stop
+
+        def too_late(**asked: Any) -> Any:
+            monkeypatch.setattr(execution_actions, "request_stop", request_stop)
+            scenes.end(execution, ExecutionState.FAILED, OutcomeClass.LIMIT, cause=Cause.USAGE_LIMIT, sentence="No.")
+            return request_stop(**asked)
+
+        monkeypatch.setattr(execution_actions, "request_stop", too_late)
+        assert actions.stop_turn(turn_id=turn.pk, by=OPERATOR, reason="enough") == TurnState.STOPPED
+        assert next_of(turn).state == TurnState.STOPPED
+
+
 class TestTheNextOfTheChain:
     def test_takes_the_same_turn_and_the_person_is_told_once(self, chain: Identity) -> None:
         turn = fail(scenes.turn_of(scenes.say("Hello")), retry_at=THREE)

@@ -7,7 +7,9 @@ import uuid
 import pytest
 
 from execution import actions
+from execution.actions import Ending
 from execution.models import Execution, HeldProcess, Worker
+from execution.states import ExecutionState, OutcomeClass
 from fleet.kernel import clock
 from governance import actions as governance_actions
 from governance.models import KillOrder
@@ -53,6 +55,18 @@ def test_an_idle_process_that_nobody_saw_gone_stays_on_the_receipt() -> None:
     actions.note_process_ended(held_id=held.pk, why="its host was lost", by=BY, seen_gone=False)
     order.refresh_from_db()
     assert order.state == OrderState.STOPPING
+
+
+def test_beside_it_the_sweep_still_proves_what_has_answered_gone() -> None:
+    hold(made.WorkerFactory(host="gone"), made.BotFactory())
+    execution = made.running(process=made.dead_process())
+    order = stop()
+    answered = Ending(ExecutionState.SUCCEEDED, OutcomeClass.OK, answer="Yes.", gone=False)
+    actions.finish(execution=execution, ending=answered, by=BY)
+    assert {line.subject for line in order.lines.filter(quiet_at=None)} == {"idle:gone:4711", str(execution.pk)}
+
+    actions.sweep()
+    assert {line.subject for line in order.lines.filter(quiet_at=None)} == {"idle:gone:4711"}
 
 
 def test_the_same_number_on_two_machines_is_two_processes() -> None:

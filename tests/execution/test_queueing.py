@@ -1,8 +1,10 @@
 """Queue, join, and stop what has not begun or has."""
 
+import threading
 import uuid
 
 import pytest
+from django.db import connection, transaction
 
 from budgets.models import Reservation
 from execution import actions, events
@@ -11,6 +13,7 @@ from execution.states import ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import queue
 from fleet.kernel.exceptions import NotFound, StateConflict
 from fleet.kernel.models import JournalEntry
+from tests.execution.running import eventually
 from tests.factories import execution as made
 from tests.factories.execution import BY
 
@@ -70,6 +73,32 @@ def test_stopping_what_runs_leaves_a_request_for_its_worker() -> None:
     row = Execution.objects.get(pk=execution.pk)
     assert (row.state, row.stop_reason) == (ExecutionState.RUNNING, "enough")
     assert JournalEntry.objects.filter(event=events.STOP_REQUESTED, subject_id=execution.pk).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_stopping_what_its_worker_gives_back_at_that_moment_ends_it() -> None:
+    execution, seen = made.claimed(), []
+
+    def stop() -> None:
+        try:
+            seen.append(actions.request_stop(execution_id=execution.pk, reason="enough", by=BY))
+        finally:
+            connection.close()
+
+    stopping = threading.Thread(target=stop)
+    with transaction.atomic():
+        assert actions.requeue(execution=execution, by=BY, why="its worker was stopped")
+        stopping.start()
+        eventually(_somebody_waits_for_a_row, "the stop to meet the row")
+    stopping.join(60)
+    assert seen == [ExecutionState.STOPPED]
+    assert Execution.objects.get(pk=execution.pk).state == ExecutionState.STOPPED
+
+
+def _somebody_waits_for_a_row() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return bool(cursor.fetchone()[0])
 
 
 def test_asking_twice_changes_nothing() -> None:
