@@ -149,12 +149,12 @@ def interrupt_turn(active: Turn, *, by: Actor) -> None:
 
 def stop_conversation(conversation: Conversation, *, by: Actor, reason: str) -> tuple[int, bool]:
     """Stop everything in a conversation, what waits first; return how many waiting turns and whether an active one was stopped."""
-    waiting = Turn.objects.filter(conversation=conversation, state=TurnState.QUEUED).order_by("-pk")
-    withdraw_offers(list(waiting), by=by)  # all of them in their order, as a worker decides them
+    # Read at once: one that is set back to wait between two readings would be in neither.
+    open_turns = list(Turn.objects.filter(conversation=conversation, state__in=TURN.live).order_by("-pk"))
+    waiting = [turn for turn in open_turns if turn.state == TurnState.QUEUED]
+    active = next((turn for turn in open_turns if turn.state != TurnState.QUEUED), None)
+    withdraw_offers(waiting, by=by)  # all of them in their order, as a worker decides them
     stopped = sum(stop_turn(turn_id=turn.pk, by=by, reason=reason) == TurnState.STOPPED for turn in waiting)
-    active = Turn.objects.filter(
-        conversation=conversation, state__in=(TurnState.ADMITTED, TurnState.RUNNING, TurnState.WAITING)
-    ).first()
     if active:
         stop_turn(turn_id=active.pk, by=by, reason=reason)
     return stopped, active is not None
