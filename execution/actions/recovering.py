@@ -21,12 +21,13 @@ from execution.policies import sentence_of_stop
 from execution.ports import Recovered
 from execution.providers import registry
 from execution.shim import leftovers, processes
-from execution.states import AT_LEAST, EventKind, ExecutionState, OutcomeClass
+from execution.states import AT_LEAST, UNKNOWN, EventKind, ExecutionState, OutcomeClass
 from fleet.kernel.actors import Actor
 
 log = structlog.get_logger(__name__)
 _HUNT_SECONDS = 5.0
 _UNITS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
+_UNKNOWN = {"cost_basis": UNKNOWN}
 _LOST = (
     "The worker that ran this was lost in the middle of it, and its answer with it. It may have been paid for, so it is not "
     "repeated by itself. Please ask again if you still need it."
@@ -76,11 +77,15 @@ def close_lost(rows: ExecutionQuerySet, row: Execution, *, by: Actor, halted: Ha
     if not rows.select_for_update(no_key=True).values("pk").first():
         return None
     costs = _meter(row, recovered)
-    unmetered = bool(costs) and registry.get(row.provider).capabilities.counts_whole
     text = clean(recovered.text) if recovered else ""
     if recovered and recovered.is_whole and text:
         ending = Ending(
-            ExecutionState.SUCCEEDED, OutcomeClass.OK, answer=text + _MARK, gone=gone, fields=_fields(recovered, costs)
+            ExecutionState.SUCCEEDED,
+            OutcomeClass.OK,
+            answer=text + _MARK,
+            gone=gone,
+            unmetered=costs == _UNKNOWN,
+            fields=_fields(recovered, costs),
         )
         return close(rows, ending=ending, lines=[_RECOVERED], by=by)
     text = text or queries.shown_text(row)
@@ -92,7 +97,7 @@ def close_lost(rows: ExecutionQuerySet, row: Execution, *, by: Actor, halted: Ha
         why.sentence,
         answer=text,
         gone=gone,
-        unmetered=unmetered,
+        unmetered=costs == _UNKNOWN or (bool(costs) and registry.get(row.provider).capabilities.counts_whole),
         fields=_fields(recovered, costs),
     )
     return close(rows, ending=ending, by=by)
@@ -114,11 +119,15 @@ def _recover(row: Execution) -> Recovered | None:
 
 
 def _meter(row: Execution, recovered: Recovered | None) -> dict[str, Any]:
-    """Post what was used and not posted yet, each message once; return what is known of the cost, which may be less than it was."""
+    """Post what was used and not posted yet, each message once; return what is known of the cost, which may be less than it was.
+
+    Where nothing was counted it is unknown, never zero; but a provider that counts as it goes has used nothing by then.
+    """
     usages = recovered.usages if recovered else ()
-    metered = meter(execution=row, usages=usages, billing=registry.get(row.provider).billing())
+    provider = registry.get(row.provider)
+    metered = meter(execution=row, usages=usages, billing=provider.billing())
     if metered is None or not (usages or metered.total_nano_usd):
-        return {}
+        return dict(_UNKNOWN) if provider.capabilities.counts_late else {}
     is_all = recovered is not None and recovered.is_whole
     return {"cost_nano_usd": metered.total_nano_usd, "cost_basis": metered.basis if is_all else AT_LEAST}
 

@@ -3,12 +3,14 @@
 import datetime as dt
 import subprocess
 
+import pytest
+
 from budgets.models import Reservation
 from execution import actions
 from execution.actions import sweeping
 from execution.models import Execution, Worker
 from execution.shim import processes
-from execution.states import ExecutionState, OutcomeClass, SpendStage
+from execution.states import EventKind, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock
 from governance import actions as governance_actions
 from governance.states import KillMode, KillScope
@@ -68,6 +70,29 @@ def test_whoever_comes_late_to_a_lost_turn_revives_nothing() -> None:
     assert actions.close_as_lost(execution=row(late), by=BY) is not None
     assert actions.close_as_lost(execution=late, by=BY) is None
     assert Reservation.objects.get(pk=late.reservation_id).state == "uncertain"
+
+
+UNCOUNTED = [
+    *((name, stop, ("unknown", "unknown", "uncertain")) for name in ("claude", "codex") for stop in (True, False)),
+    ("mock", True, ("settled", "", "settled")),  # it counts as it goes: what it has not counted, it has not spent
+    ("mock", False, ("unknown", "", "uncertain")),
+]
+
+
+@pytest.mark.parametrize(("provider", "stop", "booked"), UNCOUNTED)
+def test_of_what_was_lost_uncounted_the_cost_is_unknown_also_if_somebody_wanted_it_stopped(
+    provider: str, stop: bool, booked: tuple[str, str, str]
+) -> None:
+    execution = made.running(made.queued(provider=provider), process=made.dead_process())
+    actions.record_events(execution=execution, first_sequence=1, lines=[(EventKind.TEXT, {"text": "Half an ans"})])
+    if stop:
+        actions.request_stop(execution_id=execution.pk, reason="enough", by=BY)
+    actions.close_as_lost(execution=row(execution), by=BY)
+    found = row(execution)
+    assert found.outcome == (OutcomeClass.STOPPED if stop else OutcomeClass.LOST)
+    assert (found.answer, found.cost_nano_usd) == ("Half an ans", None)
+    held = Reservation.objects.get(pk=found.reservation_id).state
+    assert (found.spend_stage, found.cost_basis, held) == booked
 
 
 def test_a_worker_that_died_here_is_buried_without_waiting_for_its_lease() -> None:
