@@ -27,7 +27,7 @@ from execution.engine.transcript import COALESCE_SECONDS, Transcript
 from execution.models import Execution
 from execution.ports import Claim, Finished, NotPrepared, ProcessFacts, Run, Usage
 from execution.providers import registry
-from execution.states import AT_LEAST, UNKNOWN, EventKind, ExecutionState, OutcomeClass
+from execution.states import UNKNOWN, EventKind, ExecutionState, OutcomeClass
 from fleet.kernel import clock, database
 from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import Fenced
@@ -316,7 +316,7 @@ class Attempt:
         if self._halt and outcome != OutcomeClass.OK:
             outcome, sentence, cause = self._halt.outcome, self._halt.sentence, self._halt.cause
             retry_at = self._halt.retry_at
-        doubt = self._doubt(finished, outcome) if self._released else ""
+        doubt = self._doubt(finished) if self._released else ""
         return Ending(
             state=endings.state_of(outcome, gone=gone),
             outcome=outcome,
@@ -339,10 +339,10 @@ class Attempt:
             },
         )
 
-    def _doubt(self, finished: Finished, outcome: OutcomeClass) -> str:
-        if self._transcript.disbelieved or self._meter.is_unread(outcome, self._limits):
+    def _doubt(self, finished: Finished) -> str:
+        if self._transcript.disbelieved:
             return UNKNOWN
-        return AT_LEAST if self._meter.is_cut_off(finished, self._limits, halted=self._halt is not None) else ""
+        return self._meter.doubt(finished, self._limits, halted=self._halt is not None)
 
     def _moments(self) -> dict[str, Any]:
         return {"first_event_at": self._transcript.first_event_at, "first_text_at": self._transcript.first_text_at}

@@ -46,6 +46,7 @@ class Limits:
         self._began = self._sign_of_life = time.monotonic()
         self._open_tools: set[str] = set()
         self._waits = Waits(patience)
+        self._waited = False  # it was ended because it waits
         self.called = 0
         self.written = 0
         self.is_in_a_message = False  # it writes one that is not counted yet
@@ -95,6 +96,16 @@ class Limits:
         """Note that the tool is done."""
         self._open_tools.discard(call_id)
 
+    @property
+    def is_refused(self) -> bool:
+        """Return whether nothing is under way that could cost: the last call failed, and the provider waits before it asks again.
+
+        One that does not say until when (Codex) is believed to wait where it was ended for that: it obeys its API in silence.
+        """
+        if self._waits.because is None:
+            return False
+        return time.monotonic() < self._waits.until or (self._waited and self._waits.at is None)
+
     def reached(self) -> Halt | None:
         """Return the halt of the first limit that is reached, or None."""
         now = time.monotonic()
@@ -125,6 +136,7 @@ class Limits:
         because = self._waits.because
         if because is None:
             return None
+        self._waited = True
         return Halt(
             because.outcome,
             because.sentence,

@@ -10,7 +10,7 @@ from execution import actions
 from execution.engine.halts import Limits
 from execution.models import Execution
 from execution.ports import ExecutionProvider, Finished, Usage
-from execution.states import UNKNOWN, OutcomeClass
+from execution.states import AT_LEAST, UNKNOWN, OutcomeClass
 
 
 class Meter:
@@ -27,21 +27,19 @@ class Meter:
             self._cost = {"cost_nano_usd": metered.total_nano_usd, "cost_basis": metered.basis}
         return metered
 
-    def is_unread(self, outcome: OutcomeClass, limits: Limits) -> bool:
-        """Return whether a released turn did something that its provider never counted: unknown is never zero."""
-        did_something = outcome == OutcomeClass.OK or limits.written or limits.called
-        return not self._cost and self._provider.capabilities.counts_late and bool(did_something)
+    def doubt(self, finished: Finished, limits: Limits, *, halted: bool) -> str:
+        """Return the basis of a released turn's cost where that is not known, or not to its end; empty where it is.
 
-    def is_cut_off(self, finished: Finished, limits: Limits, *, halted: bool) -> bool:
-        """Return whether a released turn was ended in the middle of a message that its provider would have counted when it was whole.
-
-        An end that the provider told itself is one that it counted to. Before any other the model may have been asked again, also
-        while a tool runs: Codex asks on beside a command that takes long.
+        An end that the provider told itself is one that it counted to, and a call that its API refused is not paid for. Before any other
+        the model may have been asked, though nothing of it was heard: it thinks, or Codex asks on beside a command that takes long.
         """
-        if finished.outcome == OutcomeClass.OK or not self._provider.capabilities.counts_whole:
-            return False
-        told = finished.cause is not None and not halted
-        return bool(self._cost) and (limits.is_in_a_message or not told)
+        able = self._provider.capabilities
+        is_told = limits.is_refused if halted else finished.cause is not None
+        if not self._cost:
+            is_unread = limits.written or limits.called or not is_told
+            return UNKNOWN if able.counts_late and is_unread else ""
+        is_cut_off = finished.outcome != OutcomeClass.OK and (limits.is_in_a_message or not is_told)
+        return AT_LEAST if able.counts_whole and is_cut_off else ""
 
     def cost(self, doubt: str) -> dict[str, Any]:
         """Return the columns that tell the cost. `doubt` is the basis of one that is not known, or not to its end."""

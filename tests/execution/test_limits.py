@@ -134,6 +134,21 @@ class TestWaiting:
             halt = limits.reached()
         assert halt is not None and halt.cause == Cause.RATE_LIMIT, "as what it waited for, not as silence"
 
+    @pytest.mark.parametrize(("seconds", "refused"), [(30, False), (100, True), (None, True)])
+    def test_what_is_ended_before_it_asks_again_has_nothing_under_way(
+        self, limits: Limits, seconds: float | None, refused: bool
+    ) -> None:
+        """The last is a provider that never says when: it is ended for its silence, and taken to wait."""
+        limits.hear(TextDelta("Once"))
+        with time_machine.travel(0, tick=False) as clocks, monotonic(clocks):
+            limits._began = 0
+            limits.hear(waits(seconds))
+            clocks.shift(91 if seconds is not None else 61)
+            limits.reached()
+            assert limits.is_refused is refused
+            limits.hear(UsageReported(Usage("m", "m")))
+            assert not limits.is_refused, "it was answered"
+
     def test_the_limit_of_time_holds_all_the_same_and_says_what_it_waited_for(self, limits: Limits) -> None:
         limits.hear(TextDelta("Once"))
         with time_machine.travel(0, tick=False) as clocks, monotonic(clocks):

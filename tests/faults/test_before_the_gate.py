@@ -173,7 +173,7 @@ class TestAnyCli:
     def test_that_is_struck_after_the_gate_is_not_repeated(self, run: Run, life) -> None:
         life("ready(); prompt(); os.kill(os.getpid(), signal.SIGKILL); time.sleep(600)")
         row = run(made.queued(provider="claude"))
-        assert (row.state, row.attempt, row.spend_stage) == (ExecutionState.FAILED, 1, SpendStage.SETTLED)
+        assert (row.state, row.attempt, row.spend_stage) == (ExecutionState.FAILED, 1, SpendStage.UNKNOWN)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -15,6 +15,7 @@ import pytest
 
 from budgets.models import Reservation, TokenLedger
 from execution import queries
+from execution.engine.halts import Halt, Limits
 from execution.engine.transcript import Transcript
 from execution.models import Breaker, Execution
 from execution.outcomes import policy_of
@@ -269,10 +270,16 @@ def test_an_answer_of_which_words_were_shown_is_never_given_to_another(
 def test_silence_ends_at_the_limit_and_is_not_repeated(
     ask: Ask, model: ModelEmulator, provider: str, settings: Any
 ) -> None:
+    """The answer has begun: Claude tells what was read for it, Codex tells nothing."""
     settings.FLEET_STALL_SECONDS = 8
     model.silence("hello", 30)
     row = ask(provider)
-    check(row, OutcomeClass.TIMEOUT, Cause.SILENCE)
+    if provider == "claude":
+        check(row, OutcomeClass.TIMEOUT, Cause.SILENCE)
+        assert row.cost_nano_usd
+    else:
+        assert (row.state, row.outcome, row.cause) == (ExecutionState.FAILED, OutcomeClass.TIMEOUT, Cause.SILENCE)
+        check_unknown(row)
     check_followed(row)
     assert "8 seconds" in row.sentence and len(model.requests) == 1
 
@@ -283,14 +290,29 @@ def check_unknown(row: Execution) -> None:
     assert Reservation.objects.get(pk=row.reservation_id).state == "uncertain"
 
 
-def test_words_of_a_message_that_was_never_counted_have_an_unknown_cost(
-    ask: Ask, model: ModelEmulator, settings: Any
+@pytest.mark.parametrize(("provider", "events"), [("codex", 9), ("codex", 0), ("claude", 0)])
+def test_a_message_that_was_never_counted_has_an_unknown_cost_also_before_its_first_word(
+    ask: Ask, model: ModelEmulator, settings: Any, provider: str, events: int
 ) -> None:
     """Codex counts a message when it is whole; Claude tells with its beginning what was read for it."""
     settings.FLEET_STALL_SECONDS = 8
-    model.hold("hello", "Once upon a time there was a bot, and it had time. " * 4, after_events=9)
-    row = ask("codex")
-    assert (row.outcome, row.cause) == (OutcomeClass.TIMEOUT, Cause.SILENCE) and row.answer
+    model.hold("hello", "Once upon a time there was a bot, and it had time. " * 4, after_events=events)
+    row = ask(provider)
+    assert (row.outcome, row.cause, bool(row.answer)) == (OutcomeClass.TIMEOUT, Cause.SILENCE, events > 0)
+    assert len(model.requests) == 1
+    check_unknown(row)
+
+
+@BOTH
+def test_a_turn_that_a_person_stops_while_the_model_still_thinks_has_an_unknown_cost(
+    ask: Ask, model: ModelEmulator, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.hold("hello", "Once upon a time.")
+    stop = Halt(OutcomeClass.STOPPED, "Stopped: enough.")
+    monkeypatch.setattr(Limits, "reached", lambda _: stop if model.requests else None)
+    row = ask(provider)
+    assert (row.state, row.outcome, row.answer) == (ExecutionState.STOPPED, OutcomeClass.STOPPED, "")
+    assert len(model.requests) == 1
     check_unknown(row)
 
 

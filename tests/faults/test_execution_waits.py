@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from budgets.models import Reservation
+from execution.engine.halts import Halt, Limits
 from execution.models import Breaker, Execution
 from execution.outcomes import POLICIES, believable
-from execution.states import Cause, EventKind, OutcomeClass
+from execution.states import Cause, EventKind, ExecutionState, OutcomeClass
 from fleet.kernel import clock
 from tests.emulators.model import ModelEmulator
 from tests.execution.running import run, table
@@ -49,6 +51,22 @@ def test_a_long_wait_that_the_cli_tells_of_goes_to_the_next_of_the_chain_at_once
     assert (breaker.state, breaker.named) == ("open", True), "until the moment that the API named"
     assert breaker.until == row.retry_at == dt.datetime.fromisoformat(told["at"])
     assert len(model.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("provider", "booked"), [("claude", ("settled", "", "settled")), ("codex", ("unknown", "unknown", "uncertain"))]
+)
+def test_what_is_stopped_before_it_asks_again_cost_nothing_if_it_is_known_when_it_would_have(
+    ask: Ask, model: ModelEmulator, monkeypatch: pytest.MonkeyPatch, provider: str, booked: tuple[str, str, str]
+) -> None:
+    """Codex does not say when: it may have been asking already."""
+    model.fail("hello", 429, retry_after=50)
+    stop = Halt(OutcomeClass.STOPPED, "Stopped: enough.")
+    monkeypatch.setattr(Limits, "reached", lambda limits: stop if limits._waits.because else None)
+    row = ask(provider)
+    assert (row.state, row.outcome, row.cost_nano_usd) == (ExecutionState.STOPPED, OutcomeClass.STOPPED, None)
+    reservation = Reservation.objects.get(pk=row.reservation_id)
+    assert (row.spend_stage, row.cost_basis, reservation.state) == booked
 
 
 RETRY_AFTER = ["-5", "0", "99999999999", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT", "Fri, 01 Jan 2038 00:00:00 GMT"]
