@@ -21,7 +21,7 @@ from conversations import actions as conversation_actions
 from conversations.models import Conversation, InboundMessage, Turn
 from execution import actions as execution_actions
 from execution.models import Execution
-from execution.states import AT_LEAST, EventKind, ExecutionState, OutcomeClass
+from execution.states import AT_LEAST, UNKNOWN, EventKind, ExecutionState, OutcomeClass
 from fleet.following import follow
 from fleet.kernel import clock
 from fleet.kernel.actors import Actor
@@ -90,6 +90,16 @@ class TestAnAnswer:
             said = run("say", "ada", "Hello")
 
         assert (said.code, said.out) == (0, "Good day.\n")
+
+    def test_that_nobody_counted_has_an_unknown_cost(self, run: Run) -> None:
+        def uncounted(execution: Execution) -> None:
+            Execution.objects.filter(pk=execution.pk).update(cost_nano_usd=None, cost_basis=UNKNOWN)
+            failing(execution)
+
+        with worker(uncounted):
+            said = run("say", "ada", "Hello")
+
+        assert "· cost unknown ·" in said.err
 
     def test_that_was_cut_off_cost_at_least_what_was_counted(self, run: Run) -> None:
         def cut_off(execution: Execution) -> None:

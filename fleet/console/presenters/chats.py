@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.utils.safestring import SafeString
 
-from execution.states import AT_LEAST
+from execution.states import AT_LEAST, UNKNOWN
 from fleet.console.presenters.bots import BotName
 from fleet.console.statuses import Status
 from fleet.kernel import clock
@@ -62,6 +62,11 @@ class ReceiptView:
     def is_least(self) -> bool:
         """Return whether it cost more than is known: it was cut off before all of it was counted."""
         return self.cost_basis == AT_LEAST
+
+    @property
+    def is_unknown(self) -> bool:
+        """Return whether it spent and nobody knows how much: a cost of the same basis is one at a price that is not known."""
+        return self.cost_nano_usd is None and self.cost_basis == UNKNOWN
 
     @property
     def tokens(self) -> int:

@@ -20,8 +20,8 @@ from conversations.models import Conversation, Message, Turn
 from conversations.ports import UnifiedMessage
 from conversations.states import Author, TurnState
 from execution import queries as execution_queries
-from execution.models import ExecutionEvent
-from execution.states import AT_LEAST, EventKind
+from execution.models import Execution, ExecutionEvent
+from execution.states import AT_LEAST, UNKNOWN, EventKind
 from fleet.api.serializers import TurnSerializer
 from fleet.console.wording import count, duration, usd
 from fleet.following import follow
@@ -283,7 +283,13 @@ def receipt(turn: Turn) -> str:
         turn.identity.slug,
         f"{execution.provider} {execution.model}",
         f"{count(tokens_in, 'token')} in, {count(execution.output, 'token')} out",
-        ("at least " if execution.cost_basis == AT_LEAST else "") + usd(execution.cost_nano_usd),
+        _cost_of(execution),
         *(f"{name} {duration(milliseconds / 1000)}" for name, milliseconds in times if milliseconds is not None),
     ]
     return " · ".join(parts)
+
+
+def _cost_of(execution: Execution) -> str:
+    if execution.cost_nano_usd is None and execution.cost_basis == UNKNOWN:
+        return "cost unknown"
+    return ("at least " if execution.cost_basis == AT_LEAST else "") + usd(execution.cost_nano_usd)
