@@ -50,6 +50,7 @@ class Limits:
         self.called = 0
         self.written = 0
         self.is_in_a_message = False  # it writes one that is not counted yet
+        self.is_unheard = False  # its tools are done, and nothing was heard of what it was asked for with them
 
     @classmethod
     def of(cls, prompt: Prompt) -> Limits:
@@ -81,6 +82,8 @@ class Limits:
                 self.tool_started(event)
             case ToolFinished():
                 self.tool_finished(event.call_id)
+        if isinstance(event, ToolFinished | TextDelta | ToolStarted | UsageReported):
+            self.is_unheard = isinstance(event, ToolFinished) and not self._open_tools
 
     def alive(self) -> None:
         """Note a sign of life."""

@@ -38,8 +38,15 @@ class Meter:
         if not self._cost:
             is_unread = limits.written or limits.called or not is_told
             return UNKNOWN if able.counts_late and is_unread else ""
-        is_cut_off = finished.outcome != OutcomeClass.OK and (limits.is_in_a_message or not is_told)
-        return AT_LEAST if able.counts_whole and is_cut_off else ""
+        is_cut_off = finished.outcome != OutcomeClass.OK and self._is_cut_off(limits, is_told=is_told)
+        return AT_LEAST if is_cut_off else ""
+
+    def _is_cut_off(self, limits: Limits, *, is_told: bool) -> bool:
+        """Return whether something is missing of what was counted; where a message's beginning is, that is one that was asked for only."""
+        able = self._provider.capabilities
+        if able.counts_whole:
+            return limits.is_in_a_message or not is_told
+        return able.counts_late and limits.is_unheard and not is_told
 
     def cost(self, doubt: str) -> dict[str, Any]:
         """Return the columns that tell the cost. `doubt` is the basis of one that is not known, or not to its end."""

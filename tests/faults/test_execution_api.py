@@ -353,6 +353,21 @@ class TestCutOffAfterItsFirstCountedMessage:
         assert (row.spend_stage, row.cost_basis) == (SpendStage.SETTLED, "priced")
 
 
+@pytest.mark.parametrize(("words", "booked"), [(0, ("unknown", "at_least")), (9, ("settled", "priced"))])
+def test_what_claude_was_asked_for_after_its_tools_is_missing_until_its_answer_begins(
+    ask: Ask, model: ModelEmulator, settings: Any, words: int, booked: tuple[str, str]
+) -> None:
+    settings.FLEET_STALL_SECONDS = 6
+    model.call_tool("hello", "Bash", {"command": "true"}, then="Done.")
+    model.hold(_has_run, "Once upon a time there was a bot, and it had time. " * 4, after_events=words)
+    row = ask("claude", tools=["Bash"])
+    assert (row.outcome, row.cause, bool(row.answer)) == (OutcomeClass.TIMEOUT, Cause.SILENCE, words > 0)
+    assert (row.spend_stage, row.cost_basis) == booked
+    posted = sum(line.cost_nano_usd for line in TokenLedger.objects.filter(execution_id=row.pk))
+    assert row.cost_nano_usd == posted > 0 and len(model.requests) == 2
+    assert Reservation.objects.get(pk=row.reservation_id).state == ("settled" if words else "uncertain")
+
+
 def _has_run(request: ModelRequest) -> bool:
     return bool(request.tool_results)
 
