@@ -58,9 +58,17 @@ class Worker(models.Model):
 class ExecutionQuerySet(models.QuerySet["Execution"]):
     """Filters of executions, and the one statement by which ownership changes."""
 
+    def as_claimed(self, execution: Execution) -> ExecutionQuerySet:
+        """Return the row, whatever its state, as long as it stands as the claim that returned `execution` left it.
+
+        The moment of the claim tells one that a crash of PostgreSQL took back from the one that the same worker made after it.
+        """
+        same = {"epoch": execution.epoch, "owner_id": execution.owner_id, "claimed_at": execution.claimed_at}
+        return self.filter(pk=execution.pk, **same)
+
     def owned(self, execution: Execution) -> ExecutionQuerySet:
         """Return the row as long as the worker that claimed `execution` still owns it."""
-        return self.filter(pk=execution.pk, epoch=execution.epoch, owner_id=execution.owner_id, state__in=LEASED)
+        return self.as_claimed(execution).filter(state__in=LEASED)
 
     def update_returning(self, **values: Any) -> list[Execution]:
         """Update the rows of this query and return them as they are now, in one statement."""
@@ -73,7 +81,7 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
 class Execution(models.Model):
     """One provider turn: who asked (as text), who thinks, who owns it, what it cost and how it ended.
 
-    `epoch` grows whenever ownership may have changed; every write of a worker matches id, epoch and owner.
+    `epoch` grows whenever ownership may have changed; every write of a worker matches id, epoch, owner and the moment of its claim.
     """
 
     origin_kind = models.CharField(max_length=20)

@@ -333,9 +333,9 @@ def held_by_others(worker: Worker) -> ExecutionQuerySet:
 def still_owned(held: Collection[Execution]) -> dict[int, Execution]:
     """Return the current rows of those executions that their claimants still own, with only what a watcher needs."""
     rows: ExecutionQuerySet = Execution.objects.filter(pk__in=[row.pk for row in held], state__in=LEASED)
-    mine = {(row.pk, row.epoch, row.owner_id) for row in held}
-    current = rows.only("epoch", "owner", "stop_requested_at", "stop_reason", "offered")
-    return {row.pk: row for row in current if (row.pk, row.epoch, row.owner_id) in mine}
+    mine = {(row.pk, row.epoch, row.owner_id, row.claimed_at) for row in held}
+    current = rows.only("epoch", "owner", "claimed_at", "stop_requested_at", "stop_reason", "offered")
+    return {row.pk: row for row in current if (row.pk, row.epoch, row.owner_id, row.claimed_at) in mine}
 
 
 def undecided_offers(execution_id: int) -> set[uuid.UUID]:

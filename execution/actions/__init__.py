@@ -1,8 +1,8 @@
 """The verbs of execution, in the order of a life: expect, queue, join, claim, release, record and meter, offer and hand, finish; and
 what the sweep does.
 
-Every write of a worker matches id, epoch and owner. A write that matches nothing raises Fenced: the worker must kill what it runs
-and keep what it has as an orphan result.
+Every write of a worker matches id, epoch, owner and the moment of its claim. A write that matches nothing raises Fenced: the
+worker must kill what it runs and keep what it has as an orphan result.
 """
 
 from execution.actions.adopting import adopt

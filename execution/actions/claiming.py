@@ -56,7 +56,8 @@ _OPEN = """
         lease_until = statement_timestamp() + %(lease)s::interval, pid = %(pid)s, pid_started_at = %(pid_started_at)s,
         host = %(host)s, boot_id = %(boot_id)s, marker = %(marker)s, spawned_at = statement_timestamp() - %(spawned_ago)s::interval,
         ready_at = statement_timestamp() - %(ready_ago)s::interval
-    WHERE id = %(id)s AND epoch = %(epoch)s AND owner_id = %(worker)s AND state = 'starting' AND stop_requested_at IS NULL
+    WHERE id = %(id)s AND epoch = %(epoch)s AND owner_id = %(worker)s AND claimed_at = %(claimed_at)s AND state = 'starting'
+        AND stop_requested_at IS NULL
         AND kill_epoch = COALESCE((SELECT value FROM governance_killepoch), 0)
     RETURNING id, prompt
 """
@@ -68,7 +69,7 @@ def claim(*, execution_id: int, epoch: int, worker_id: uuid.UUID, by: Actor) -> 
     the worker that holds its session, or an old hint.
 
     An execution that a kill order holds back is ended here, unspent. It does not wait for the disk: a claim that a dying machine forgets
-    is found queued, and the release of whoever believes in it is refused.
+    is found queued, and the release of whoever believes in it is refused, also when the same worker has claimed it again.
     """
     bot = next(iter(Identity.objects.raw(_BOT, [execution_id, epoch])), None)
     if bot is None:
@@ -127,7 +128,7 @@ def release(
     """Open the spend gate: commit "running, this process", and return the texts, as they are at this moment.
 
     `spawned_ago` and `ready_ago` say how long the process has been there, and ready. May be repeated after a commit whose reply
-    was lost. Raises Refused (code `stopped` or `killed`) when it must not begin any more, Fenced when another worker owns it.
+    was lost. Raises Refused (code `stopped` or `killed`) when it must not begin any more, Fenced when another claim has it.
     """
     opened = _open(execution, process, spawned_ago, ready_ago)
     if not opened:
@@ -157,6 +158,7 @@ def _open(
         "id": execution.pk,
         "epoch": execution.epoch,
         "worker": execution.owner_id,
+        "claimed_at": execution.claimed_at,
         "lease": LEASE,
         "pid": process.pid if process else None,
         "pid_started_at": process.started_at if process else None,

@@ -66,7 +66,7 @@ def finish(
     closed = close(Execution.objects.owned(execution), ending=ending, lines=lines, first_sequence=first_sequence, by=by)
     if closed:
         return closed
-    row = _as_claimed(execution).filter(state__in=EXECUTION.final).first()
+    row = Execution.objects.as_claimed(execution).filter(state__in=EXECUTION.final).first()
     if row is None:
         raise Fenced(f"Execution {execution.pk} belongs to another worker now.")
     return row
@@ -75,7 +75,8 @@ def finish(
 @transaction.atomic
 def note_gone(*, execution: Execution, by: Actor) -> None:
     """Note that the processes of an execution that has ended were seen to be gone, also in the receipts that wait for it."""
-    for row in _as_claimed(execution).filter(process_gone_at=None).update_returning(process_gone_at=clock.db_now()):
+    rows = Execution.objects.as_claimed(execution).filter(process_gone_at=None)
+    for row in rows.update_returning(process_gone_at=clock.db_now()):
         for order in _waiting_orders(row):
             _write_quiet(order, row, by, killed=False, sentence=f"{_GONE.format(row=row)} It had answered.")
 
@@ -89,10 +90,6 @@ def note_process_gone(process: ProcessFacts, *, by: Actor) -> None:
     for row in answered.filter(pk__in=named) if named else ():
         note_gone(execution=row, by=by)
     answered.update(process_gone_at=clock.db_now())
-
-
-def _as_claimed(execution: Execution) -> ExecutionQuerySet:
-    return Execution.objects.filter(pk=execution.pk, epoch=execution.epoch, owner_id=execution.owner_id)
 
 
 def close(

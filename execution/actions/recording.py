@@ -21,14 +21,15 @@ from execution.states import LEASED, EventKind
 from fleet.kernel import live
 from fleet.kernel.exceptions import Fenced
 
-# One statement and one round trip: the guard (id, epoch, owner, state) and the insert are the same thing. The unique key makes it
+# One statement and one round trip: the guard (as in `owned`) and the insert are the same thing. The unique key makes it
 # repeatable after a commit whose reply was lost.
 _INSERT = """
     INSERT INTO execution_executionevent (execution_id, sequence, kind, payload, through)
     SELECT execution.id, line.sequence, line.kind, line.payload::jsonb, %s
     FROM execution_execution AS execution,
          unnest(%s::int[], %s::text[], %s::text[]) AS line (sequence, kind, payload)
-    WHERE execution.id = %s AND execution.epoch = %s AND execution.owner_id = %s AND execution.state = ANY(%s)
+    WHERE execution.id = %s AND execution.epoch = %s AND execution.owner_id = %s AND execution.claimed_at = %s
+        AND execution.state = ANY(%s)
     ON CONFLICT (execution_id, sequence) DO NOTHING
 """
 
@@ -52,7 +53,7 @@ def record_events(
     `through` is how many of the provider's events are written with these: who goes on with the turn need not write them again.
     May be repeated with the same arguments. Raises Fenced when the execution is no longer this worker's.
     """
-    guard = [execution.pk, execution.epoch, execution.owner_id, [str(state) for state in LEASED]]
+    guard = [execution.pk, execution.epoch, execution.owner_id, execution.claimed_at, [str(state) for state in LEASED]]
     with connection.cursor() as cursor:
         cursor.execute(_INSERT, [through, *_columns(first_sequence, lines), *guard])
         written = cursor.rowcount

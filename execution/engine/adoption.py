@@ -98,6 +98,12 @@ class Adoption(Attempt):
         else:
             super()._note(event)
 
+    def _close(self, finished: Finished) -> None:
+        """Write the end. What was not taken over, whatever came between, is one that nobody can go on with: nothing of it was heard."""
+        if self._run is None:
+            self._give_up(finished.sentence)
+        super()._close(finished)
+
     def _moments(self) -> dict[str, Any]:
         """The worker that began it heard the first event and the first text; they are in the database."""
         return {}

@@ -68,7 +68,8 @@ class Supervisor:
         self.slots = slots or settings.FLEET_WORKER_SLOTS
         self.worker: Worker
         self._by: Actor
-        self._attempts: set[Attempt] = set()  # two of one execution while the first, given up, still lets go
+        # In the order in which they began: two of one execution while the first, given up, still lets go.
+        self._attempts: list[Attempt] = []
         self._adopting: set[int] = set()
         self._standby = Standby(self.slots)
         self._lock = threading.Lock()
@@ -154,13 +155,19 @@ class Supervisor:
     # --- Work --------------------------------------------------------------------------------------------------------
 
     def offer(self, execution_id: int, epoch: int) -> bool:
-        """Try to run this execution in a thread of its own; False when there is no slot. Claiming decides whether it is ours."""
+        """Try to run this execution in a thread of its own; False when there is no slot. Claiming decides whether it is ours.
+
+        False as well while an attempt believes in an earlier claim of it, which PostgreSQL has forgotten if this is no old hint.
+        """
         with self._lock:
-            if not self._accepting or self._taken >= self.slots or self._is_silent():
+            if not self._accepting or self._taken >= self.slots or self._is_silent() or self._has(execution_id, epoch):
                 return False
             self._taken += 1
         threading.Thread(target=self._in_thread, args=(execution_id, epoch), name=f"execution:{execution_id}").start()
         return True
+
+    def _has(self, execution_id: int, epoch: int) -> bool:
+        return any((held.execution.pk, held.execution.epoch) == (execution_id, epoch) for held in self._attempts)
 
     def pass_on(self, execution_id: int, epoch: int) -> None:
         """There is no slot for this execution: should it have been left to this worker, let another one have it."""
@@ -194,7 +201,7 @@ class Supervisor:
 
     def _run(self, attempt: Attempt) -> None:
         with self._lock:
-            self._attempts.add(attempt)
+            self._attempts.append(attempt)
             late = self._leaving_until
         if late:
             self._let_leave(attempt, until=late)
@@ -202,7 +209,7 @@ class Supervisor:
             attempt.run()
         finally:
             with self._lock:
-                self._attempts.discard(attempt)
+                self._attempts.remove(attempt)
 
     def _in_thread(
         self, execution_id: int, epoch: int, work: Callable[[int, int], Execution | None] | None = None

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
+from budgets.models import Reservation
 from execution import actions
-from execution.engine import supervisor
+from execution.engine import attempt, supervisor, workspace
 from execution.engine.adoption import Adoption
 from execution.engine.standby import Standby
 from execution.events import WORKER_STOPPED
@@ -17,7 +19,7 @@ from execution.models import Execution
 from execution.ports import ProcessFacts, Prompt, Run, UserText
 from execution.providers import registry
 from execution.shim import processes
-from execution.states import ExecutionState
+from execution.states import EventKind, ExecutionState, SpendStage
 from tests.factories import execution as made
 from tests.factories.execution import BY
 
@@ -68,6 +70,43 @@ def test_what_nobody_can_go_on_with_is_ended_and_closed(adoption: Adoption, proc
     adoption.run()
     row = Execution.objects.get(pk=adoption.execution.pk)
     assert (row.state, row.process_gone_at is not None, is_alive(process)) == (ExecutionState.LOST, True, False)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fault", [OperationalError("the server is away"), ValueError("a fault compiling the bot")])
+class TestAReadingThatFails:
+    @pytest.fixture(autouse=True)
+    def failing(self, adoption: Adoption, fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What its provider has to know cannot be read, however long it is tried. Part of its answer is written already."""
+        actions.record_events(
+            execution=adoption.execution, first_sequence=1, lines=[(EventKind.TEXT, {"text": "Once upon"})]
+        )
+
+        def prompt_for(*_: Any, **__: Any) -> Prompt:
+            raise fault
+
+        monkeypatch.setattr(workspace, "prompt_for", prompt_for)
+        monkeypatch.setattr(attempt, "PAID_SURVIVE_SECONDS", 0.0)
+
+    def test_ends_the_turn_at_once_and_says_what_it_had(self, adoption: Adoption, process: ProcessFacts) -> None:
+        adoption.run()
+        row = Execution.objects.get(pk=adoption.execution.pk)
+        assert (row.state, row.answer, row.process_gone_at is not None) == (ExecutionState.LOST, "Once upon", True)
+        assert "Please ask again" in row.sentence
+        assert not is_alive(process)
+
+    def test_does_not_call_free_what_may_have_been_paid(self, adoption: Adoption) -> None:
+        adoption.run()
+        row = Execution.objects.get(pk=adoption.execution.pk)
+        assert (row.spend_stage, row.cost_nano_usd) == (SpendStage.UNKNOWN, None)
+        assert Reservation.objects.get(pk=row.reservation_id).state == "uncertain"
+
+    def test_leaves_alone_what_another_worker_has_by_then(self, adoption: Adoption, process: ProcessFacts) -> None:
+        other = {"epoch": adoption.execution.epoch + 1, "owner": made.WorkerFactory()}
+        Execution.objects.filter(pk=adoption.execution.pk).update(**other)
+        adoption.run()
+        assert is_alive(process)
+        assert Execution.objects.get(pk=adoption.execution.pk).state == ExecutionState.RUNNING
 
 
 def test_a_worker_that_had_no_database_for_long_still_takes_over_what_is_its_own(
