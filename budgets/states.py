@@ -122,7 +122,7 @@ RESERVATION = Machine(
     },
     meaning={
         ReservationState.HELD: "a slice of each budget is kept for a run, and topped up while it runs",
-        ReservationState.UNCERTAIN: "its run gave no sign of life and may have spent more than it reported; one slice stays held for a day, or until it gives one",
+        ReservationState.UNCERTAIN: "its run gave no sign of life and may have spent more than it reported; one slice stays held for a day",
         ReservationState.SETTLED: "the run is over; what it used is posted, the rest of the hold went back",
         ReservationState.RELEASED: "the hold went back without a closing report",
     },

@@ -20,6 +20,7 @@ from execution.states import ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock
 from fleet.kernel.exceptions import Fenced
 from fleet.kernel.models import JournalEntry
+from tests.execution.running import Run
 from tests.factories import execution as made
 from tests.factories.execution import BY
 
@@ -135,6 +136,14 @@ class TestWhatWaits:
         budget_actions.sweep_reservations()
         assert hold(execution).state == "held"
         assert made.claimed(execution).state == ExecutionState.STARTING
+
+    @pytest.mark.parametrize("begins", [lapsed, uncertain, overdue])
+    def test_is_answered_once_a_worker_is_there(self, run: Run, begins: Callable[[], Execution]) -> None:
+        execution = begins()
+        actions.sweep()
+        found = run(execution)
+        assert (found.state, found.outcome) == (ExecutionState.SUCCEEDED, OutcomeClass.OK)
+        assert hold(execution).state == "settled"
 
     def test_ends_unspent_when_its_hold_went_back(self) -> None:
         execution = released()
