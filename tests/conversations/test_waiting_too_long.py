@@ -130,3 +130,13 @@ def test_it_does_not_begin_anew_for_ever(eva: Person) -> None:
     assert {execution.state for execution in executions(turn)} == {ExecutionState.FAILED}
     (said,) = told()
     assert "nothing was spent" in said
+
+
+def test_one_that_somebody_asked_to_stop_is_not_begun_anew(eva: Person) -> None:
+    """Its worker was lost before it heard of that, so it waits again."""
+    turn = scenes.turn_of(scenes.say("Hello"))
+    execution = scenes.claimed(turn)
+    actions.stop_turn(turn_id=turn.pk, by=Actor.system("test"), reason="enough")
+    execution_actions.requeue(execution=execution, by=scenes.WORKER, why="test")
+    assert weekend(turn).state == TurnState.STOPPED
+    assert told() == ["Stopped: enough"]
