@@ -30,8 +30,6 @@ from django.db.models import (
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 
-from budgets.models import Reservation
-from budgets.states import ReservationState
 from execution.models import (
     Breaker,
     Execution,
@@ -43,6 +41,7 @@ from execution.models import (
     TranscriptLine,
     Worker,
 )
+from execution.policies import UNPAID
 from execution.ports import ProcessFacts
 from execution.providers import registry
 from execution.states import EXECUTION, LEASED, OFFER, BreakerState, Cause, EventKind, ExecutionState
@@ -310,24 +309,13 @@ def busy_with_identity() -> Coalesce:
     return Coalesce(count, Value(0))
 
 
-_UNPAID = Q(reservation_id__isnull=False) & ~Exists(
-    Reservation.objects.filter(pk=OuterRef("reservation_id"), state=ReservationState.HELD)
-)
-
-
-def without_a_hold() -> ExecutionQuerySet:
-    """Return the queued executions whose reservation holds nothing for certain: it is uncertain, or has ended."""
-    rows: ExecutionQuerySet = Execution.objects.filter(_UNPAID, state=ExecutionState.QUEUED)
-    return rows
-
-
 def unclaimed(*, older_than: dt.timedelta, limit: int, worker_id: uuid.UUID | None = None) -> list[tuple[int, int]]:
     """Return (id, epoch) of queued executions whose hint reached nobody, oldest first; those of bots at their limit are left out.
 
     So is what is not paid for until the sweep has looked. Nothing for a worker that is being drained.
     """
     queued = Execution.objects.filter(state=ExecutionState.QUEUED, queued_at__lt=clock.db_now(-older_than)).exclude(
-        _UNPAID
+        UNPAID
     )
     if worker_id is not None:
         queued = queued.exclude(Exists(Worker.objects.filter(pk=worker_id, draining_at__isnull=False)))

@@ -12,9 +12,9 @@ from django.db import transaction
 from budgets import actions as budget_actions
 from budgets.models import Reservation
 from budgets.states import ReservationState
-from execution import queries
 from execution.actions.closing import Ending, close
 from execution.models import Execution
+from execution.policies import UNPAID
 from execution.states import Cause, ExecutionState, OutcomeClass
 from fleet.kernel import clock
 from fleet.kernel.actors import Actor
@@ -36,7 +36,8 @@ _GONE_BACK = Ending(
 def keep_paid() -> int:
     """Keep the reservations of queued executions, and settle what became of the others; return how many of those there were."""
     _renew()
-    return each(_look_after, queries.without_a_hold().order_by("pk").values_list("pk", flat=True)[:BATCH], what="hold")
+    unpaid = Execution.objects.filter(UNPAID, state=ExecutionState.QUEUED).order_by("pk")
+    return each(_look_after, list(unpaid.values_list("pk", flat=True)[:BATCH]), what="hold")
 
 
 @transaction.atomic
