@@ -71,7 +71,7 @@ TURN = Machine(
     initial=TurnState.QUEUED,
     steps={
         TurnState.QUEUED: (TurnState.ADMITTED, TurnState.REFUSED, TurnState.STOPPED, TurnState.JOINED),
-        TurnState.ADMITTED: (TurnState.RUNNING, *_ENDS),
+        TurnState.ADMITTED: (TurnState.RUNNING, TurnState.QUEUED, *_ENDS),
         TurnState.RUNNING: (TurnState.WAITING, TurnState.QUEUED, *_ENDS),
         TurnState.WAITING: (TurnState.RUNNING, *_ENDS),
         TurnState.REPLIED: (),

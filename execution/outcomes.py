@@ -51,7 +51,8 @@ class Policy:
 
     `fails_over`: the next provider of the chain takes the turn. `opens_after`: how many such ends in a row shut the login (0: none
     does), until the moment the provider named, else for `pause`, which doubles up to `longest_pause`. `retries`: how often a turn
-    that nobody else can take comes again. `believes`: how far ahead a moment may be that the provider names.
+    that nobody else can take comes again. `believes`: how far ahead a moment may be that the provider names. `begins_anew`: no provider
+    was asked, so the turn is admitted again at once.
     """
 
     fails_over: bool = False
@@ -60,6 +61,7 @@ class Policy:
     longest_pause: dt.timedelta = dt.timedelta()
     retries: int = 0
     believes: dt.timedelta = dt.timedelta()
+    begins_anew: bool = False
 
     def pause_after(self, failures: int) -> dt.timedelta:
         """Return how long to wait after that many failures in a row."""
@@ -112,6 +114,7 @@ POLICIES: dict[Cause, Policy] = {
     Cause.UNREACHABLE: _BUSY,
     Cause.NETWORK: _BUSY,
     Cause.POLICY: Policy(fails_over=True),  # the bot's, so that no login is shut for it
+    Cause.HOLD_ENDED: Policy(begins_anew=True, retries=5),
 }
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from django.db.models import Exists, OuterRef, Q
+
+from budgets.models import Reservation
+from budgets.states import ReservationState
 from execution.models import Execution
 from fleet.kernel.exceptions import NotFound, Refused
 from governance import policies as governance_policies
 from governance.models import IN_FORCE, KillOrder
 from identities.models import Identity
+
+UNPAID = Q(reservation_id__isnull=False) & ~Exists(
+    Reservation.objects.filter(pk=OuterRef("reservation_id"), state=ReservationState.HELD)
+)
+"""Executions whose reservation holds nothing for certain: it is uncertain, or has ended."""
 
 
 def check_not_held_back(execution: Execution) -> int:

@@ -41,9 +41,10 @@ from execution.models import (
     TranscriptLine,
     Worker,
 )
+from execution.policies import UNPAID
 from execution.ports import ProcessFacts
 from execution.providers import registry
-from execution.states import EXECUTION, LEASED, OFFER, BreakerState, EventKind, ExecutionState
+from execution.states import EXECUTION, LEASED, OFFER, BreakerState, Cause, EventKind, ExecutionState
 from fleet.kernel import clock
 from governance import queries as governance_queries
 from governance.models import KillOrder, StopLine
@@ -202,6 +203,7 @@ def had_effect(execution: Execution) -> bool:
 def failed_before(origin_kind: str, origin_id: str) -> dict[str, str]:
     """Return the providers that this origin's earlier executions failed with, each with the last cause."""
     rows = Execution.objects.filter(origin_kind=origin_kind, origin_id=origin_id, state=ExecutionState.FAILED)
+    rows = rows.exclude(cause=Cause.HOLD_ENDED)  # that one asked its provider nothing
     return dict(rows.order_by("pk").values_list("provider", "cause"))
 
 
@@ -310,9 +312,11 @@ def busy_with_identity() -> Coalesce:
 def unclaimed(*, older_than: dt.timedelta, limit: int, worker_id: uuid.UUID | None = None) -> list[tuple[int, int]]:
     """Return (id, epoch) of queued executions whose hint reached nobody, oldest first; those of bots at their limit are left out.
 
-    Nothing for a worker that is being drained.
+    So is what is not paid for until the sweep has looked. Nothing for a worker that is being drained.
     """
-    queued = Execution.objects.filter(state=ExecutionState.QUEUED, queued_at__lt=clock.db_now(-older_than))
+    queued = Execution.objects.filter(state=ExecutionState.QUEUED, queued_at__lt=clock.db_now(-older_than)).exclude(
+        UNPAID
+    )
     if worker_id is not None:
         queued = queued.exclude(Exists(Worker.objects.filter(pk=worker_id, draining_at__isnull=False)))
     free = queued.annotate(busy=busy_with_identity()).filter(busy__lt=_limit_of_identity())

@@ -106,6 +106,7 @@ class Cause(TextChoices):
     OUTPUT = "output", "an endless answer"
     MEMORY = "memory", "the bot's limit of memory"
     LOOP = "loop", "the same tool calls again and again"
+    HOLD_ENDED = "hold_ended", "its budgets' hold went back while it waited"
 
 
 class BreakerState(TextChoices):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.db import transaction
 
@@ -39,7 +40,7 @@ def meter(
     is_first = reservation.execution_id is None
     reservation.execution_id = reservation.execution_id or execution_id
     if reservation.state == ReservationState.UNCERTAIN:
-        _revive(reservation)
+        revive(reservation, by=_BY)
     rows = new_rows(reservation, execution_id, usages, provider=provider, billing=Billing(billing), now=now)
     exhausted = _post(reservation, rows, now)
     _remember(reservation, rows)
@@ -59,10 +60,10 @@ def locked_reservation(reservation_id: int) -> Reservation:
     return row
 
 
-def _revive(reservation: Reservation) -> None:
-    move(
-        reservation, RESERVATION, ReservationState.HELD, by=_BY, event=events.RESERVATION_REVIVED, uncertain_until=None
-    )
+def revive(reservation: Reservation, *, by: Actor, **fields: Any) -> None:
+    """Hold again what was uncertain, since its run has given a sign of life."""
+    event = events.RESERVATION_REVIVED
+    move(reservation, RESERVATION, ReservationState.HELD, by=by, event=event, uncertain_until=None, **fields)
 
 
 def _post(reservation: Reservation, rows: Sequence[TokenLedger], now: dt.datetime) -> bool:

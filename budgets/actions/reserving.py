@@ -19,7 +19,7 @@ from fleet.kernel.actors import Actor
 from fleet.kernel.exceptions import FleetError, StateConflict
 
 LEASE = dt.timedelta(minutes=5)
-"""How long a hold stands without a sign of life: a report, or `renew`."""
+"""How long a hold stands without a sign of life: a report, or `renew` by whoever runs it, or keeps it waiting."""
 
 # Every message waits for these two. Written out they take a third of the time the ORM needs to phrase them.
 _PRESENT = """

@@ -11,7 +11,8 @@ from django.db.models import QuerySet
 
 from budgets import events
 from budgets.actions.legs import open_books
-from budgets.actions.metering import locked_reservation
+from budgets.actions.metering import locked_reservation, revive
+from budgets.actions.reserving import LEASE
 from budgets.models import Reservation
 from budgets.states import RESERVATION, ReservationState
 from fleet.kernel import clock, steadiness
@@ -69,6 +70,18 @@ def _to_uncertain(row: Reservation, by: Actor) -> Reservation:
         details={"held": held, "cost_nano_usd": row.cost_nano_usd, "attempt": row.attempt},
         uncertain_until=clock.db_now(UNCERTAIN_FOR),
     )
+
+
+@transaction.atomic
+def hold_again(*, reservation_id: int, by: Actor) -> bool:
+    """Hold again what became uncertain although its run has not begun. False when the reservation has ended: that is final.
+
+    May raise NotFound.
+    """
+    row = locked_reservation(reservation_id)
+    if row.state == ReservationState.UNCERTAIN:
+        revive(row, by=by, lease_until=clock.db_now(LEASE))
+    return row.is_live
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ def hand_on(turn: Turn, execution: Execution, *, by: Actor) -> bool:
 
     Of one that somebody has asked to stop nothing follows, though it failed before its worker heard of that.
     """
-    if execution.state != ExecutionState.FAILED or execution.stop_requested_at or not execution.login:
+    if execution.state != ExecutionState.FAILED or execution.stop_requested_at:
         return False
     if execution_queries.had_effect(execution):
         return False
@@ -159,6 +159,10 @@ def hand_on(turn: Turn, execution: Execution, *, by: Actor) -> bool:
 def _what_follows(turn: Turn, execution: Execution) -> _Next | None:
     """Return how the turn goes on by the policy of the cause, or None when it ends here."""
     policy = outcomes.policy_of(execution.cause)
+    if policy.begins_anew:
+        return _Next(None, ()) if turn.tries < policy.retries else None
+    if not execution.login:
+        return None
     tried = {*execution_queries.failed_before("turn", str(turn.pk)), execution.provider}
     choice = execution_queries.choose(turn.identity, execution_queries.shut_logins(), last=tried)
     if isinstance(choice, Choice) and choice.provider not in tried:

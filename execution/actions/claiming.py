@@ -1,7 +1,8 @@
 """How a worker comes to own an execution, opens its spend gate, or gives it back unspent.
 
 Two statements decide: the claim (nobody else may start it) and the release (from here on money may flow). Both compare with the
-kill epoch in the same statement, so that an order given in between is never missed.
+kill epoch in the same statement, so that an order given in between is never missed, and look whether the budgets still hold what was
+reserved: nothing is spent that is not (`waiting` says what becomes of it).
 """
 
 from __future__ import annotations
@@ -48,10 +49,12 @@ _TAKE = """
             OR NOT EXISTS (SELECT FROM execution_worker AS preferred
                 WHERE preferred.id = preferred_worker_id AND preferred.stopped_at IS NULL AND preferred.draining_at IS NULL))
         AND NOT EXISTS (SELECT FROM execution_worker AS mine WHERE mine.id = %(worker)s AND mine.draining_at IS NOT NULL)
+        AND (execution.reservation_id IS NULL OR EXISTS (SELECT FROM budgets_reservation AS hold
+            WHERE hold.id = execution.reservation_id AND hold.state = 'held'))
     RETURNING *
 """
 _OPEN = """
-    UPDATE execution_execution
+    UPDATE execution_execution AS execution
     SET state = 'running', spend_stage = 'released', released_at = statement_timestamp(),
         lease_until = statement_timestamp() + %(lease)s::interval, pid = %(pid)s, pid_started_at = %(pid_started_at)s,
         host = %(host)s, boot_id = %(boot_id)s, marker = %(marker)s, spawned_at = statement_timestamp() - %(spawned_ago)s::interval,
@@ -59,6 +62,8 @@ _OPEN = """
     WHERE id = %(id)s AND epoch = %(epoch)s AND owner_id = %(worker)s AND claimed_at = %(claimed_at)s AND state = 'starting'
         AND stop_requested_at IS NULL
         AND kill_epoch = COALESCE((SELECT value FROM governance_killepoch), 0)
+        AND (reservation_id IS NULL OR EXISTS (SELECT FROM budgets_reservation AS hold
+            WHERE hold.id = execution.reservation_id AND hold.state IN ('held', 'uncertain')))
     RETURNING id, prompt
 """
 
@@ -66,7 +71,7 @@ _OPEN = """
 @transaction.atomic
 def claim(*, execution_id: int, epoch: int, worker_id: uuid.UUID, by: Actor) -> Execution | None:
     """Take a queued execution, or return None when there is nothing to take: done, taken, at the bot's limit, left to
-    the worker that holds its session, or an old hint.
+    the worker that holds its session, not paid for until the sweep has looked, or an old hint.
 
     An execution that a kill order holds back is ended here, unspent. It does not wait for the disk: a claim that a dying machine forgets
     is found queued, and the release of whoever believes in it is refused, also when the same worker has claimed it again.
@@ -128,7 +133,8 @@ def release(
     """Open the spend gate: commit "running, this process", and return the texts, as they are at this moment.
 
     `spawned_ago` and `ready_ago` say how long the process has been there, and ready. May be repeated after a commit whose reply
-    was lost. Raises Refused (code `stopped` or `killed`) when it must not begin any more, Fenced when another claim has it.
+    was lost. Raises Refused (code `stopped` or `killed`) when it must not begin any more, Fenced when another claim has it, or its
+    reservation has ended: then its lease runs out, and it goes back through the queue.
     """
     opened = _open(execution, process, spawned_ago, ready_ago)
     if not opened:

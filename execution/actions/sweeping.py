@@ -1,4 +1,4 @@
-"""The sweep: finds, from PostgreSQL alone, what dead workers and kill orders left behind.
+"""The sweep: finds, from PostgreSQL alone, what dead workers and kill orders left behind, and what waits.
 
 It runs in every worker and in the runner, is tiny, goes from the oldest lease on, and repeats each guard in its UPDATE, so that
 several sweeps at once do no harm. Only the database's clock decides that a lease is over.
@@ -20,6 +20,7 @@ from execution.actions.claiming import give_back, held_back
 from execution.actions.closing import close, note_gone
 from execution.actions.holding import settle_held_of_the_dead
 from execution.actions.recovering import Halted, close_lost, halted_by, is_gone
+from execution.actions.waiting import keep_paid
 from execution.actions.workers import retire_worker
 from execution.models import Execution, ExecutionQuerySet, Worker
 from execution.policies import check_not_held_back
@@ -39,7 +40,10 @@ _BY = Actor.system("sweep")
 
 
 def sweep() -> int:
-    """Give back or close what lost workers held, end what kill orders hold back; return how many executions were touched."""
+    """Give back or close what lost workers held, end what kill orders hold back, keep what waits paid for.
+
+    Returns how many executions were touched.
+    """
     steady = steadiness.is_given()
     bury_dead_workers(believe_silence=steady)
     settle_held_of_the_dead()
@@ -49,7 +53,8 @@ def sweep() -> int:
     stopped = _stopped(waiting)
     over = [row.pk for row in lost if row not in waiting or row.pk in stopped][:BATCH]
     settle = partial(_settle, stopped=stopped)
-    return each(settle, over, what="lease") + silence() + each(_prove_gone, _unproven(), what="stop_line")
+    touched = each(settle, over, what="lease") + silence()
+    return touched + keep_paid() + each(_prove_gone, _unproven(), what="stop_line")
 
 
 def _stopped(waiting: Sequence[Execution]) -> dict[int, Halted]:

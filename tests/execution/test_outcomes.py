@@ -106,7 +106,9 @@ def test_every_row_can_be_reached() -> None:
 def test_only_what_is_the_logins_or_the_vendors_trouble_is_followed_by_anything() -> None:
     troubles = {Cause.USAGE_LIMIT, Cause.RATE_LIMIT, Cause.BILLING, Cause.AUTH}
     passing = {Cause.OVERLOADED, Cause.SERVER_FAULT, Cause.UNREACHABLE, Cause.NETWORK}
-    assert set(POLICIES) == troubles | passing | {Cause.POLICY}
+    assert set(POLICIES) == troubles | passing | {Cause.POLICY, Cause.HOLD_ENDED}
+    assert [cause for cause, policy in POLICIES.items() if policy.begins_anew] == [Cause.HOLD_ENDED]
+    assert not POLICIES[Cause.HOLD_ENDED].fails_over, "it asked its provider nothing"
     assert POLICIES[Cause.POLICY] == outcomes.Policy(fails_over=True), (
         "it is the bot's trouble, for which no login is shut"
     )

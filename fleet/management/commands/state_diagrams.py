@@ -112,6 +112,8 @@ def _said(row: outcomes.Row) -> str:
 
 def _policy(policy: outcomes.Policy) -> str:
     fails_over = "yes" if policy.fails_over else "no"
+    if policy.begins_anew:
+        return f"{fails_over} | no | admitted anew at once | {policy.retries} times"
     if not policy.opens_after:
         return f"{fails_over} | no | | no"
     after = "at once" if policy.opens_after == 1 else f"after {policy.opens_after} in a row"
