@@ -2,7 +2,7 @@
 // server, so a reload, a second tab or an hour without network end up with the same transcript.
 import { addCopyButtons } from "./copy.js";
 import { followEnd } from "./follow.js";
-import { openComposer } from "./composer.js";
+import { openComposer, watchStops } from "./composer.js";
 import { Socket } from "./socket.js";
 import { applyEvent } from "./streaming.js";
 
@@ -125,6 +125,7 @@ document.addEventListener("click", async (event) => {
 });
 
 openComposer({ form: document.getElementById("composer"), conversation: chat.dataset.conversation, take, refresh });
+watchStops({ refresh });
 if (live) {
   follow.toEnd();
   new Socket({ address, onMessage, onState });
