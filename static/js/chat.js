@@ -4,7 +4,7 @@ import { addCopyButtons } from "./copy.js";
 import { followEnd } from "./follow.js";
 import { openComposer, watchStops } from "./composer.js";
 import { Socket } from "./socket.js";
-import { applyEvent } from "./streaming.js";
+import { applyEvent, renewTurn } from "./streaming.js";
 
 const LOOK_AGAIN_MS = 5000;
 
@@ -50,9 +50,9 @@ function takeTurns(page) {
   for (const turn of [...fresh.children]) {
     const known = document.getElementById(turn.id);
     if (known && sequenceOf(known) > sequenceOf(turn)) continue;
-    if (known) known.replaceWith(turn);
+    if (known) renewTurn(known, turn);
     else turns.append(turn);
-    htmx.process(turn);
+    htmx.process(known ?? turn);
   }
 }
 

@@ -1,4 +1,4 @@
-"""Following a conversation that takes place elsewhere, and stopping it."""
+"""Following a conversation and stopping it: also one that takes place elsewhere and by keyboard."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, Response, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.house import ROOT, House
+from tests.browser.talk import begin, expect_live
 
 pytestmark = pytest.mark.browser
 
@@ -23,6 +24,18 @@ def elsewhere(house: House) -> str:
     found = re.search(r'"conversation_id": (\d+)', done.stdout)
     assert found is not None, done.stdout + done.stderr
     return f"/chat/{found[1]}/"
+
+
+def next_look(page: Page) -> None:
+    """Wait until the page has looked by itself, and what it saw is shown."""
+
+    def is_look(answer: Response) -> bool:
+        return "/messages/?after=" in answer.url
+
+    with page.expect_response(is_look, timeout=60_000) as seen:
+        pass
+    seen.value.finished()
+    page.evaluate("new Promise((done) => setTimeout(done))")
 
 
 def test_where_one_can_only_follow_a_stop_that_fails_is_told(
@@ -54,4 +67,42 @@ def test_where_one_can_only_follow_a_lost_connection_is_told(
     expect(page.locator("#connection")).to_contain_text("Connection lost")
     page.locator("[data-turn]").get_by_role("button", name="Stop").click()
     expect(page.locator(".said--system").filter(has_text="Stopped")).to_be_visible(timeout=60_000)
+    complaints.clear()
+
+
+def test_who_stands_on_a_running_turn_s_buttons_stays_there_while_the_page_looks_again(visit: Visit) -> None:
+    page = visit("/chat/new/?bot=ada")
+    begin(page, "mock:tool=Read mock:hang")
+    turn = page.locator("[data-turn]")
+    tool = turn.locator(".tool")
+    expect(tool.locator(".badge")).to_have_text("Done", timeout=60_000)
+    expect_live(page)
+    tool.locator("summary").click()
+    stop = turn.get_by_role("button", name="Stop")
+    stop.focus()
+    next_look(page)
+    next_look(page)
+    expect(stop).to_be_focused()
+    expect(tool).to_have_attribute("open", "")
+    page.keyboard.press("Enter")
+    expect(page.locator(".said--system").filter(has_text="Stopped")).to_be_visible(timeout=60_000)
+
+
+def test_what_a_look_brings_leaves_opened_lines_open_and_the_buttons_where_they_are(
+    visit: Visit, complaints: list[str]
+) -> None:
+    page = visit("/fleet/")
+    page.route_web_socket(re.compile("/ws/"), lambda socket: socket.close())
+    page.goto("/chat/new/?bot=ada")
+    begin(page, "mock:tool=Read mock:words=1500")
+    turn = page.locator("[data-turn]")
+    turn.locator(".tool summary").click(timeout=60_000)
+    turn.get_by_role("button", name="Stop").focus()
+    next_look(page)
+    next_look(page)
+    expect(turn.locator(".said__stream")).to_contain_text("word150 ", timeout=60_000)
+    expect(turn.locator(".tool")).to_have_attribute("open", "")
+    expect(turn.get_by_role("button", name="Stop")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(turn).to_have_count(0, timeout=60_000)
     complaints.clear()
