@@ -1,4 +1,4 @@
-"""Following a conversation and stopping it: also one that takes place elsewhere and by keyboard."""
+"""Following a conversation and stopping it: also one that takes place elsewhere, by keyboard, and on the page of earlier messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from playwright.sync_api import Page, Response, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.house import ROOT, House
-from tests.browser.talk import begin, expect_live
+from tests.browser.talk import answers, begin, expect_answers, expect_live, say
 
 pytestmark = pytest.mark.browser
 
@@ -106,3 +106,17 @@ def test_what_a_look_brings_leaves_opened_lines_open_and_the_buttons_where_they_
     page.keyboard.press("Enter")
     expect(turn).to_have_count(0, timeout=60_000)
     complaints.clear()
+
+
+def test_on_the_page_of_earlier_messages_nothing_is_sent_out_of_sight(visit: Visit) -> None:
+    page = visit("/chat/new/?bot=ada")
+    begin(page, "Good morning Ada")
+    expect_answers(page, 1)
+    end, last = page.url, page.locator("#messages > [data-message]").last.get_attribute("data-message")
+    page.goto(f"{end}?before={last}")
+    expect(page.get_by_label(re.compile("^Message to"))).to_have_count(0)
+    page.get_by_role("link", name="To write, go to the newest messages").click()
+    expect(page).to_have_url(end)
+    say(page, "Good evening Ada")
+    expect_answers(page, 2)
+    expect(answers(page)).to_have_count(2)
