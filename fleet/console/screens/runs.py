@@ -20,7 +20,7 @@ from identities.states import NetworkPolicy, ToolDecision, Transport
 
 _REACHED = {Transport.STDIO: "Program", Transport.HTTP: "Address (HTTP)", Transport.SSE: "Address (events)"}
 _NETWORK = {
-    NetworkPolicy.NONE: "Nobody, so no provider answers but the mock",
+    NetworkPolicy.NONE: "Nobody, so turns fail where a CLI has to reach its provider",
     NetworkPolicy.PROVIDER: "Its provider and its MCP servers",
     NetworkPolicy.ALLOWLIST: "Its provider, its MCP servers and the allowed hosts",
     NetworkPolicy.OPEN: "Everybody that this machine reaches",
@@ -39,7 +39,7 @@ def runs_of(bot: Identity, grants: Sequence[tuple[str, str]]) -> Runs:
         answers=answers,
         servers=tuple(_server(view) for view in identity_queries.server_views(bot, grants)),
         walls=_walls(bot),
-        hosts=tuple(bot.allowed_hosts) if bot.network == NetworkPolicy.ALLOWLIST else (),
+        hosts=tuple(bot.allowed_hosts) if bot.network == NetworkPolicy.ALLOWLIST and _has_walls(bot) else (),
         limits=_limits(bot),
         processes=_processes(bot),
     )
@@ -72,8 +72,13 @@ def _link(
 
 
 def _reaches_nobody(bot: Identity) -> bool:
-    """Return whether its walls keep it from every model; without walls it is in the machine's network, whatever it says."""
-    return bot.network == NetworkPolicy.NONE and presence.is_on() and not bot.sandbox_waiver
+    """Return whether its walls keep it from every model."""
+    return bot.network == NetworkPolicy.NONE and _has_walls(bot)
+
+
+def _has_walls(bot: Identity) -> bool:
+    """Return whether its CLI runs behind walls; without them it is in the machine's network, whatever its policy says."""
+    return presence.is_on() and not bot.sandbox_waiver
 
 
 def _tried(guard: execution_queries.Shut | None) -> Status | None:
@@ -114,7 +119,14 @@ def _usable(view: ServerView) -> tuple[Status, str]:
 
 
 def _walls(bot: Identity) -> tuple[tuple[str, str], ...]:
-    return (("Sandbox", _sandbox(bot)), ("Reaches", _NETWORK[NetworkPolicy(bot.network)]))
+    return (("Sandbox", _sandbox(bot)), ("Reaches", _network(bot)))
+
+
+def _network(bot: Identity) -> str:
+    policy = NetworkPolicy(bot.network)
+    if _has_walls(bot) or policy == NetworkPolicy.OPEN:
+        return _NETWORK[policy]
+    return f"{_NETWORK[NetworkPolicy.OPEN]}: without a sandbox its policy ({policy.value}) does not hold"
 
 
 def _sandbox(bot: Identity) -> str:
