@@ -124,6 +124,14 @@ class TestTheChain:
         assert chain() == [("claude", "Answers next")]
         assert not runs().note
 
+    def test_a_subscription_is_not_called_a_key(self, ada: Identity, operator: Client, settings: Any) -> None:
+        change(ada, provider_chain=["claude", "codex"])
+        assert f"key {registry.get('claude').login()}" in text_of(operator.get("/fleet/ada/"))
+        settings.ANTHROPIC_API_KEY, settings.CLAUDE_CODE_OAUTH_TOKEN = "", "sk-ant-oat01-canary"
+        page, login = text_of(operator.get("/fleet/ada/")), registry.get("claude").login()
+        assert f"subscription {login}" in page and f"key {login}" not in page
+        assert f"key {registry.get('codex').login()}" in page
+
     def test_a_provider_that_was_taken_away_is_named(self, ada: Identity) -> None:
         Identity.objects.filter(pk=ada.pk).update(provider_chain=["acme", "claude"])
         assert chain() == [("acme", "Unknown"), ("claude", "Answers next")]

@@ -17,6 +17,11 @@ from fleet.console.statuses import check_status, login_status
 _KINDS: dict[str, str] = {Billing.API: "key", Billing.SUBSCRIPTION: "subscription"}
 
 
+def login_kind(billing: str) -> str:
+    """Return the word for what stands behind a login: a key, a subscription, or just a login where nobody knows any more."""
+    return _KINDS.get(billing, "login")
+
+
 def login_rows() -> tuple[list[LoginRow], list[LoginRow]]:
     """Return the logins of this installation in the order of the settings, and earlier ones that are still left alone."""
     breakers = {(row.provider, row.login): row for row in execution_queries.breakers()}
@@ -64,7 +69,7 @@ def _row(seen: execution_queries.Login, breaker: Breaker | None) -> LoginRow:
     return LoginRow(
         provider=seen.provider.capitalize(),
         login=seen.login,
-        kind=_KINDS.get(seen.billing, "login"),
+        kind=login_kind(seen.billing),
         status=login_status("tried_next" if due else state),
         sentence=_why(breaker) if breaker and is_shut else seen.missing,
         opened_at=breaker.opened_at if breaker and is_shut else None,

@@ -12,6 +12,7 @@ from execution.sandbox import presence
 from execution.states import BreakerState, Cause
 from fleet.console import wording
 from fleet.console.presenters import ChainRow, Runs, ServerRow
+from fleet.console.screens.logins import login_kind
 from fleet.console.statuses import Status, login_status
 from identities import queries as identity_queries
 from identities.models import Identity
@@ -60,15 +61,16 @@ def _link(
     if lacks:
         return ChainRow(place, name, model, "", login_status("missing"), lacks, None)
     login = provider.login()
+    named = f"{login_kind(provider.billing())} {login}" if login else ""
     if provider.capabilities.spawns_process and _reaches_nobody(bot):
         sentence = "The bot may not use the network at all. An administrator can allow it its provider."
-        return ChainRow(place, name, model, login, Status("failed", "Out of reach"), sentence, None)
+        return ChainRow(place, name, model, named, Status("failed", "Out of reach"), sentence, None)
     guard = guards.get((name, login))
     if guard and guard.state == BreakerState.OPEN and not guard.may_be_tried:
         why = Cause(guard.cause).label.capitalize() if guard.cause else ""
-        return ChainRow(place, name, model, login, login_status(guard.state), why, guard.until)
+        return ChainRow(place, name, model, named, login_status(guard.state), why, guard.until)
     status = Status("ok", "Answers next") if answers and name == answers[0] else Status("unknown", "In reserve")
-    return ChainRow(place, name, model, login, _tried(guard) or status, "", None)
+    return ChainRow(place, name, model, named, _tried(guard) or status, "", None)
 
 
 def _reaches_nobody(bot: Identity) -> bool:
