@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 
 from conversations.models import Conversation, Delivery, InboundMessage, Message, Turn
 from conversations.states import TURN, UNDELIVERED, DeliveryKind, TurnState
@@ -149,11 +149,6 @@ def open_turns(conversation: Conversation) -> list[Turn]:
     )
 
 
-def queue_depth() -> int:
-    """Return how many turns wait for their lane in the whole fleet."""
-    return Turn.objects.filter(state=TurnState.QUEUED).count()
-
-
 def parked_depth() -> int:
     """Return how many of the waiting turns wait for a login."""
     return Turn.objects.filter(state=TurnState.QUEUED, parked_until__gt=clock.now()).count()
@@ -161,11 +156,24 @@ def parked_depth() -> int:
 
 def queued_ids(*, scope: str, scope_id: str) -> list[int]:
     """Return the waiting turns within a kill order's scope (fleet, identity or conversation)."""
-    rows = Turn.objects.filter(state=TurnState.QUEUED)
-    if scope == KillScope.IDENTITY:
-        rows = rows.filter(identity__slug=scope_id)
-    elif scope == KillScope.CONVERSATION:
-        rows = rows.filter(conversation_id=int(scope_id))
-    elif scope != KillScope.FLEET:
-        return []
+    rows = Turn.objects.filter(_within(scope, scope_id), state=TurnState.QUEUED)
     return list(rows.order_by("pk").values_list("pk", flat=True))
+
+
+def held_depths(scopes: Sequence[tuple[str, str]]) -> tuple[int, list[int]]:
+    """Return how many turns wait in all, and for each kill order's (scope, id) how many of it an order alone can hold. One query.
+
+    A parked turn waits for a login, whatever the orders are.
+    """
+    ready = ~Q(parked_until__gt=clock.now())
+    counts = {f"of_{place}": Count("pk", filter=ready & _within(*scope)) for place, scope in enumerate(scopes)}
+    found = Turn.objects.filter(state=TurnState.QUEUED).aggregate(waiting=Count("pk"), **counts)
+    return found["waiting"], [found[name] for name in counts]
+
+
+def _within(scope: str, scope_id: str) -> Q:
+    if scope == KillScope.IDENTITY:
+        return Q(identity__slug=scope_id)
+    if scope == KillScope.CONVERSATION:
+        return Q(conversation_id=int(scope_id))
+    return Q() if scope == KillScope.FLEET else Q(pk__in=[])

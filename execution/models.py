@@ -25,6 +25,7 @@ from execution.states import (
     OutcomeClass,
     SpendStage,
 )
+from fleet.kernel import clock
 from fleet.kernel.transitions import steps_trigger
 from identities.models import Identity
 
@@ -346,6 +347,11 @@ class Breaker(models.Model):
 
     def __str__(self) -> str:
         return f"breaker of {self.provider} {self.login} ({self.state})"
+
+    @property
+    def may_be_tried(self) -> bool:
+        """Return whether its moment has come and nobody tries it yet."""
+        return self.state == BreakerState.OPEN and self.until is not None and self.until <= clock.now()
 
 
 class TranscriptLine(models.Model):

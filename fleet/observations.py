@@ -225,7 +225,10 @@ def _count_and_age(rows: QuerySet[Any], field: str) -> tuple[int, float | None]:
 
 @dataclass(frozen=True, slots=True)
 class ShutLogin:
-    """A login that is left alone now: whose, why, until when, and for how long already."""
+    """A login that is not used as usual: whose, why, until when it is left alone, and for how long it has been in trouble.
+
+    `state` is that of its breaker, or `tried_next` once its moment has come: the next message tries it.
+    """
 
     provider: str
     login: str
@@ -236,12 +239,12 @@ class ShutLogin:
 
 
 def shut_logins() -> list[ShutLogin]:
-    """Return the logins that are left alone now."""
+    """Return the logins in trouble."""
     return [
         ShutLogin(
             row.provider,
             row.login,
-            row.state,
+            "tried_next" if row.may_be_tried else row.state,
             row.cause,
             row.until.isoformat(),
             (clock.now() - row.opened_at).total_seconds(),

@@ -51,6 +51,7 @@ DELIVERY: dict[str, Status] = {
 LOGIN: dict[str, Status] = {
     "closed": Status("ok", "In use"),
     "open": Status("held", "Left alone"),
+    "tried_next": Status("waiting", "Tried with the next message"),
     "half_open": Status("running", "Being tried"),
     "missing": Status("unknown", "Not set up"),
 }

@@ -2,9 +2,9 @@
 // server, so a reload, a second tab or an hour without network end up with the same transcript.
 import { addCopyButtons } from "./copy.js";
 import { followEnd } from "./follow.js";
-import { openComposer } from "./composer.js";
+import { openComposer, watchStops } from "./composer.js";
 import { Socket } from "./socket.js";
-import { applyEvent } from "./streaming.js";
+import { applyEvent, renewTurn } from "./streaming.js";
 
 const LOOK_AGAIN_MS = 5000;
 
@@ -50,9 +50,9 @@ function takeTurns(page) {
   for (const turn of [...fresh.children]) {
     const known = document.getElementById(turn.id);
     if (known && sequenceOf(known) > sequenceOf(turn)) continue;
-    if (known) known.replaceWith(turn);
+    if (known) renewTurn(known, turn);
     else turns.append(turn);
-    htmx.process(turn);
+    htmx.process(known ?? turn);
   }
 }
 
@@ -125,6 +125,7 @@ document.addEventListener("click", async (event) => {
 });
 
 openComposer({ form: document.getElementById("composer"), conversation: chat.dataset.conversation, take, refresh });
+watchStops({ refresh });
 if (live) {
   follow.toEnd();
   new Socket({ address, onMessage, onState });

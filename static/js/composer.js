@@ -12,6 +12,27 @@ function newKey() {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
+// Beside the composer, or where one stands that a page without a composer has for its Stop buttons.
+function tell(sentence) {
+  const place = document.getElementById("composer-error");
+  place.replaceChildren();
+  if (!sentence) return;
+  const line = document.createElement("p");
+  line.className = "field__error";
+  line.textContent = sentence;
+  place.append(line);
+}
+
+// Who may only follow a conversation may stop it too, so this does not hang on the composer.
+export function watchStops({ refresh }) {
+  document.addEventListener("htmx:beforeRequest", (event) => { if (event.target.matches(".said__stop")) tell(""); });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (!event.target.matches(".said__stop")) return;
+    if (event.detail.successful) refresh();
+    else tell(`Not stopped. ${sentenceOf(event.detail.xhr)}`);
+  });
+}
+
 export function openComposer({ form, conversation, take, refresh }) {
   if (!form) return;
   const text = form.elements.text;
@@ -26,15 +47,6 @@ export function openComposer({ form, conversation, take, refresh }) {
   const keep = () => {
     if (text.value) sessionStorage.setItem(draft, JSON.stringify({ text: text.value, key: form.elements.key.value }));
     else sessionStorage.removeItem(draft);
-  };
-  const tell = (sentence) => {
-    const place = document.getElementById("composer-error");
-    place.replaceChildren();
-    if (!sentence) return;
-    const line = document.createElement("p");
-    line.className = "field__error";
-    line.textContent = sentence;
-    place.append(line);
   };
 
   text.addEventListener("input", () => {
@@ -66,12 +78,5 @@ export function openComposer({ form, conversation, take, refresh }) {
       tell(`Not sent. ${sentenceOf(xhr)} Your text is kept; sending it again cannot double it.`);
     }
     text.focus();
-  });
-
-  // Stop buttons of turns report here too.
-  document.addEventListener("htmx:afterRequest", (event) => {
-    if (!event.target.matches(".said__stop")) return;
-    if (event.detail.successful) refresh();
-    else tell(`Not stopped. ${sentenceOf(event.detail.xhr)}`);
   });
 }

@@ -96,6 +96,33 @@ const ACTS = {
   error(turn, parts, message) { label(turn, message.text); },
 };
 
+// A block that reads as before keeps its place, and one that was opened stays open.
+function renewParts(parts, fresh) {
+  const wanted = [...fresh.children];
+  wanted.forEach((part, at) => {
+    const old = parts.children[at];
+    if (!old) { parts.append(part); return; }
+    part.toggleAttribute("open", old.hasAttribute("open"));
+    if (!old.isEqualNode(part)) old.replaceWith(part);
+  });
+  while (parts.children.length > wanted.length) parts.lastElementChild.remove();
+}
+
+// What the server shows of a turn goes into the one on the page, piece by piece: who stands on its button, has opened a tool
+// call or has marked words keeps that. With the same sequence the parts are the same, however they were drawn.
+export function renewTurn(turn, fresh) {
+  for (const piece of ["[data-state]", "[data-label]", "[data-clock]"]) {
+    const [old, now] = [turn.querySelector(piece), fresh.querySelector(piece)];
+    if (!old.isEqualNode(now)) old.replaceWith(now);
+  }
+  const [stop, mayStop] = [turn.querySelector(".said__stop"), fresh.querySelector(".said__stop")];
+  if (!mayStop) stop?.remove();
+  else if (!stop) turn.querySelector(".said__head").append(mayStop);
+  if (turn.dataset.sequence === fresh.dataset.sequence && turn.dataset.sequence !== "0") return;
+  turn.dataset.sequence = fresh.dataset.sequence;
+  renewParts(turn.querySelector("[data-parts]"), fresh.querySelector("[data-parts]"));
+}
+
 export function applyEvent(turn, message) {
   ACTS[message.kind]?.(turn, turn.querySelector("[data-parts]"), message);
 }

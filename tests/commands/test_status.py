@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import Any
 
 import pytest
 from django.test import override_settings
 
-from execution.models import Worker
+from execution.models import Breaker, Worker
 from fleet import observations
 from fleet.kernel import clock, journal
 from fleet.kernel.actors import Actor
@@ -53,6 +54,15 @@ class TestAHouseThatIsWell:
         Worker.objects.update(draining_at=clock.now())
 
         assert "all drained: messages wait" in seen(run)["services"]["worker"]["sentence"]
+
+    def test_says_which_login_is_left_alone_and_which_the_next_message_tries(self, run: Run) -> None:
+        now = clock.now()
+        for login, minutes in (("key-1", 30), ("key-2", -300)):
+            until = now + dt.timedelta(minutes=minutes)
+            Breaker.objects.create(provider="claude", login=login, state="open", opened_at=now, until=until)
+
+        assert {row["login"]: row["state"] for row in seen(run)["logins"]} == {"key-1": "open", "key-2": "tried_next"}
+        assert "tried next" in run("status").out
 
     def test_shows_what_waits(self, run: Run, eva: Person) -> None:
         scenes.say(account="api:ada", person_id=eva.pk)

@@ -124,6 +124,14 @@ class TestTheChain:
         assert chain() == [("claude", "Answers next")]
         assert not runs().note
 
+    def test_a_subscription_is_not_called_a_key(self, ada: Identity, operator: Client, settings: Any) -> None:
+        change(ada, provider_chain=["claude", "codex"])
+        assert f"key {registry.get('claude').login()}" in text_of(operator.get("/fleet/ada/"))
+        settings.ANTHROPIC_API_KEY, settings.CLAUDE_CODE_OAUTH_TOKEN = "", "sk-ant-oat01-canary"
+        page, login = text_of(operator.get("/fleet/ada/")), registry.get("claude").login()
+        assert f"subscription {login}" in page and f"key {login}" not in page
+        assert f"key {registry.get('codex').login()}" in page
+
     def test_a_provider_that_was_taken_away_is_named(self, ada: Identity) -> None:
         Identity.objects.filter(pk=ada.pk).update(provider_chain=["acme", "claude"])
         assert chain() == [("acme", "Unknown"), ("claude", "Answers next")]
@@ -222,6 +230,29 @@ class TestWallsAndLimits:
         assert "Waived: old kernel" in text_of(operator.get("/fleet/ada/"))
         settings.FLEET_SANDBOX = "off"
         assert "Off for every bot (FLEET_SANDBOX)" in text_of(operator.get("/fleet/ada/"))
+
+    @pytest.mark.parametrize("network", ["none", "provider", "allowlist"])
+    def test_a_network_policy_that_does_not_hold_is_not_promised(
+        self, ada: Identity, settings: Any, network: str
+    ) -> None:
+        told = f"Everybody that this machine reaches: without a sandbox its policy ({network}) does not hold"
+        change(ada, network=network, allowed_hosts=["api.example.com"] if network == "allowlist" else [])
+        assert ("Reaches", told) not in runs().walls
+        settings.FLEET_SANDBOX = "off"
+        assert ("Reaches", told) in runs().walls and not runs().hosts
+        settings.FLEET_SANDBOX = "require"
+        actions.waive_sandbox(identity=ada, because="old kernel", by=BY)
+        assert ("Reaches", told) in runs().walls
+
+    def test_an_open_network_reads_the_same_with_and_without_walls(self, ada: Identity, settings: Any) -> None:
+        change(ada, network="open")
+        behind = runs().walls[1]
+        settings.FLEET_SANDBOX = "off"
+        assert runs().walls[1] == behind == ("Reaches", "Everybody that this machine reaches")
+
+    def test_who_may_reach_nobody_is_not_said_to_be_answered_by_the_mock(self, ada: Identity) -> None:
+        change(ada, network="none")
+        assert ("Reaches", "Nobody, so turns fail where a CLI has to reach its provider") in runs().walls
 
     def test_processes_that_do_not_stay_are_told_with_the_reason(self, ada: Identity, settings: Any) -> None:
         settings.FLEET_WARM_PROCESSES = 0

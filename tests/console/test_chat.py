@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 
 import pytest
@@ -10,7 +11,9 @@ from django.test import Client
 from conversations.models import Conversation, InboundMessage, Message, Turn
 from execution import actions as execution_actions
 from execution.actions import recording
+from execution.models import Execution
 from execution.states import EventKind, ExecutionState, OutcomeClass
+from fleet.api.serializers import ReceiptSerializer
 from fleet.kernel.actors import Actor
 from governance import actions as governance_actions
 from governance.states import KillMode, KillScope
@@ -99,6 +102,18 @@ def test_an_answer_is_shown_as_markdown_with_its_tools_and_what_it_took(operator
     assert "Done Read notes/q3.md" in page
     assert "Model claude-haiku-4-5" in page or "Model mock-1" in page
     assert "Stop" not in page.partition("Transcript")[2]
+
+
+def test_the_waiting_on_a_receipt_begins_with_the_message_as_in_the_api(operator: Client) -> None:
+    turn = Turn.objects.get(conversation=begin(operator))
+    execution = scenes.running(turn)
+    scenes.end(execution, ExecutionState.SUCCEEDED, OutcomeClass.OK, answer="Hello!")
+    Execution.objects.filter(pk=execution.pk).update(
+        queued_at=turn.created_at + dt.timedelta(seconds=90), released_at=turn.created_at + dt.timedelta(seconds=93)
+    )
+    execution.refresh_from_db()
+    assert ReceiptSerializer(execution).data["queue_ms"] == 93_000
+    assert "Waited 1 m 33 s" in text_of(operator.get(f"/chat/{turn.conversation_id}/"))
 
 
 def test_a_denied_tool_call_says_why(operator: Client) -> None:

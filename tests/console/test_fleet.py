@@ -54,7 +54,22 @@ def test_a_bot_with_a_worker_and_no_work_is_ready(worker: Worker) -> None:
 
 def test_without_a_worker_nobody_is_called_ready() -> None:
     assert row().status.word == "Not served"
-    assert "No worker is alive" in row().why_idle
+    assert row().why_idle == "A message would wait: no worker is alive"
+
+
+def test_with_every_worker_drained_nobody_is_called_ready(worker: Worker, operator: Client) -> None:
+    execution_actions.set_draining(worker_id=worker.pk, draining=True, by=BY)
+    told = "A message would wait: every worker is drained until one takes work again (Runner)"
+    assert (row().status.word, row().why_idle) == ("Not served", told)
+    assert told in text_of(operator.get("/fleet/ada/"))
+    facts = ProcessFacts(pid=2, started_at=1.0, host="there", boot_id="boot")
+    execution_actions.register_worker(process=facts, slots=4, by=BY)
+    assert row().status.word == "Ready"
+
+
+def test_a_turn_that_waits_while_every_worker_is_drained_says_so(turn: Turn, worker: Worker) -> None:
+    execution_actions.set_draining(worker_id=worker.pk, draining=True, by=BY)
+    assert row().why_idle == "1 turn: the first waits: every worker is drained until one takes work again (Runner)"
 
 
 def test_a_waiting_turn_says_what_it_waits_for(turn: Turn, worker: Worker) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from django.test import Client
 
 from conversations.models import Turn
 from fleet.console.screens.kill import kill_badge, stop_receipt
+from fleet.kernel import clock
 from fleet.kernel.actors import Actor
 from governance import actions as governance_actions
 from governance import queries as governance_queries
@@ -99,6 +102,26 @@ def test_resuming_needs_a_reason_and_says_what_starts(operator: Client) -> None:
     assert operator.post(address, {f"order-{given.pk}-reason": "Feed corrected"}).url == "/kill-switch/"
     given.refresh_from_db()
     assert (given.state, given.lifted_by, given.lift_reason) == ("lifted", "operator", "Feed corrected")
+
+
+def test_what_lifting_an_order_starts_is_counted_in_its_scope_without_what_waits_for_a_login(
+    operator: Client, people: dict[str, Person]
+) -> None:
+    people["operator"].chat_accounts.create(platform="telegram", external_id="501")
+    scenes.bot("bob")
+    for slug, chats in (("ada", "12"), ("bob", "345")):
+        said = [scenes.say(account=f"telegram:{slug}", identity_slug=slug, chat_id=chat) for chat in chats]
+    scenes.running(scenes.turn_of(said[-1]))
+    parked = scenes.turn_of(scenes.say(account="telegram:bob", identity_slug="bob", chat_id="5"))
+    for slug in ("ada", "bob"):
+        order(scope=KillScope.IDENTITY, scope_id=slug, mode=KillMode.DRAIN)
+    Turn.objects.filter(pk=parked.pk).update(parked_until=clock.now() + dt.timedelta(hours=1))
+    page = text_of(operator.get("/kill-switch/"))
+    assert page.count("2 turns wait and start as soon as no order holds them.") == 2
+    assert "Waiting 5 turns and executions queued" in page
+    order(mode=KillMode.DRAIN)
+    whole, _, _ = (starts for _, starts, _ in operator.get("/kill-switch/").context["resumes"])
+    assert whole == "4 turns wait and start as soon as no order holds them."
 
 
 def test_resuming_twice_tells_that_it_was_done(operator: Client) -> None:

@@ -11,6 +11,7 @@ from execution import actions
 from execution.conformance.running import Result
 from execution.models import Breaker
 from execution.providers import registry
+from fleet.console.screens.logins import login_rows
 from fleet.kernel import clock
 from identities.models import Identity
 from tests.console.page import text_of
@@ -86,6 +87,22 @@ def test_a_login_whose_key_was_replaced_is_shown_apart(shut: Breaker, operator: 
     monkeypatch.setattr("tests.execution.logins.Acme.login", lambda self: "key-3")
     page = text_of(operator.get("/logins/"))
     assert "Acme key key-3 In use" in page and "Earlier logins" in page
+    Breaker.objects.update(until=clock.now() - dt.timedelta(hours=5))
+    assert "Earlier logins" not in text_of(operator.get("/logins/"))
+
+
+def test_a_login_whose_moment_has_passed_is_tried_with_the_next_message(shut: Breaker, operator: Client) -> None:
+    (before,) = (row for row in login_rows()[0] if row.provider == "Acme")
+    assert (before.status.word, before.until) == ("Left alone", shut.until)
+    Breaker.objects.update(until=clock.now() - dt.timedelta(hours=5))
+    (after,) = (row for row in login_rows()[0] if row.provider == "Acme")
+    assert (after.status.word, after.until, after.may_be_reset) == ("Tried with the next message", None, True)
+    assert "Acme key key-1 Tried with the next message" in text_of(operator.get("/logins/"))
+
+
+def test_one_that_is_being_tried_says_so_whatever_its_moment(shut: Breaker) -> None:
+    Breaker.objects.update(until=clock.now() - dt.timedelta(hours=5), state="half_open")
+    assert [row.status.word for row in login_rows()[0] if row.provider == "Acme"] == ["Being tried"]
 
 
 class TestInstalledPrograms:

@@ -7,11 +7,13 @@ from django.template.loader import render_to_string
 from execution.models import Execution
 from execution.states import AT_LEAST, UNKNOWN
 from fleet.console.screens.transcript import receipt
+from fleet.kernel import clock
 
 
 def shown(cost_basis: str, cost_nano_usd: int | None = 12_000_000, **tokens: int) -> str:
     execution = Execution(model="gpt-5.6-luna", cost_nano_usd=cost_nano_usd, cost_basis=cost_basis, **tokens)
-    return " ".join(render_to_string("chat/_receipt.html", {"receipt": receipt(execution)}).split())
+    context = {"receipt": receipt(execution, asked_at=clock.now())}
+    return " ".join(render_to_string("chat/_receipt.html", context).split())
 
 
 def test_what_was_counted_to_the_end_is_what_it_cost() -> None:

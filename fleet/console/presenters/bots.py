@@ -84,7 +84,9 @@ class Skill:
 
 @dataclass(frozen=True, slots=True)
 class ChainRow:
-    """One provider of a bot's chain: what answers with it, and whether it would. `until` is when a shut login may be tried again."""
+    """One provider of a bot's chain: what answers with it, and whether it would. `login` names what it thinks with, such as
+    `subscription 1a2b3c`; `until` is when a shut login may be tried again.
+    """
 
     place: int
     provider: str

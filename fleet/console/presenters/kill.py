@@ -18,7 +18,7 @@ class KillBadge:
 
 @dataclass(frozen=True, slots=True)
 class OrderView:
-    """A kill order: what it reaches, how hard, who gave it, why, and how far it got."""
+    """A kill order: what it reaches, how hard, who gave it, why, and how far it got. `holds`: what waits and may start without it."""
 
     id: int
     scope: str
@@ -33,6 +33,7 @@ class OrderView:
     seconds_to_quiet: float | None = None
     alive: int = 0
     target: str = ""
+    holds: int = 0
 
     @property
     def scope_words(self) -> str:

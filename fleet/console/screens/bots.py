@@ -43,7 +43,7 @@ _OFF_DUTY = {
 class Duty:
     """What was observed about one bot: its live executions, how many turns wait, its last execution, and an order that holds it.
 
-    `parked`: all that waits does so for a login.
+    `parked`: all that waits does so for a login. `unserved`: why no worker takes anything new, empty when one does.
     """
 
     running: Sequence[Execution]
@@ -51,7 +51,7 @@ class Duty:
     parked: bool
     last: Execution | None
     order: KillOrder | None
-    workers: bool
+    unserved: str
 
 
 def bot_rows(*, text: str = "", after: int = 0, limit: int = PAGE) -> tuple[list[BotRow], int | None]:
@@ -127,13 +127,20 @@ def _duties(bots: Sequence[Identity]) -> Mapping[int, Duty]:
     last_ids = [getattr(bot, "last_execution_id", None) for bot in bots]
     last = {row.identity_id: row for row in Execution.objects.filter(pk__in=[key for key in last_ids if key])}
     orders = list(KillOrder.objects.filter(IN_FORCE, scope__in=[KillScope.FLEET, KillScope.IDENTITY]).order_by("scope"))
-    workers = execution_queries.live_workers().exists()
+    unserved = _unserved()
     duties = {}
     for bot in bots:
         key, order = bot.pk, _order_on(bot, orders)
         parked_only = waiting[key] > 0 and waiting[key] == parked[key]
-        duties[key] = Duty(running[key], waiting[key], parked_only, last.get(key), order, workers)
+        duties[key] = Duty(running[key], waiting[key], parked_only, last.get(key), order, unserved)
     return duties
+
+
+def _unserved() -> str:
+    draining = list(execution_queries.live_workers().values_list("draining_at", flat=True))
+    if not draining:
+        return "no worker is alive"
+    return "" if None in draining else "every worker is drained until one takes work again (Runner)"
 
 
 def _waiting(keys: Sequence[int]) -> tuple[Counter[int], Counter[int]]:
@@ -210,8 +217,8 @@ def _at_rest(duty: Duty) -> tuple[Status, str, str]:
     if queued:
         told = f"{queued} {'turn' if queued == 1 else 'turns'}: the first {_what_it_waits_for(duty)}"
         return Status("waiting", "Queued"), "", told
-    if not duty.workers:
-        return Status("waiting", "Not served"), "", "No worker is alive, so a message would wait"
+    if duty.unserved:
+        return Status("waiting", "Not served"), "", f"A message would wait: {duty.unserved}"
     if duty.last and duty.last.state in _BROKEN:
         return Status("failed", "Last turn failed"), "", duty.last.sentence
     return Status("ok", "Ready"), "", "No message is waiting"
@@ -220,7 +227,7 @@ def _at_rest(duty: Duty) -> tuple[Status, str, str]:
 def _what_it_waits_for(duty: Duty) -> str:
     if not duty.running and duty.parked:
         return "waits until one of its logins may be used again"
-    return "waits for a free worker" if duty.workers else "waits, and no worker is alive"
+    return f"waits: {duty.unserved}" if duty.unserved else "waits for a free worker"
 
 
 def _last_activity(duty: Duty) -> dt.datetime | None:

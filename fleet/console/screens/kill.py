@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from django.db.models import Count
+from django.db.models import Count, Q
 
 from conversations import queries as conversation_queries
 from conversations.models import Turn
@@ -54,21 +55,37 @@ def kill_view(*, before: int | None = None, held_before: int | None = None) -> K
     receipts = list(queries.orders(before=before, limit=RECEIPTS + 1))
     alive = _alive([order.pk for order in (*in_force, *receipts[:RECEIPTS])])
     names = _names([*in_force, *receipts])
+    queued, held = _waiting(in_force)
     return KillView(
         running=Execution.objects.filter(state__in=EXECUTION.live).exclude(state=ExecutionState.QUEUED).count(),
-        queued=waiting(),
+        queued=queued,
         channels=len(gateway_queries.keys_in_scope(scope=KillScope.FLEET, scope_id="")),
         counted_at=clock.now(),
-        in_force=tuple(order_view(order, alive, names) for order in in_force),
+        in_force=tuple(
+            replace(order_view(order, alive, names), holds=number) for order, number in zip(in_force, held, strict=True)
+        ),
         more_in_force=narrow[ORDERS - 1].pk if len(narrow) > ORDERS else None,
         receipts=tuple(order_view(order, alive, names) for order in receipts[:RECEIPTS]),
         older=receipts[RECEIPTS - 1].pk if len(receipts) > RECEIPTS else None,
     )
 
 
-def waiting() -> int:
-    """Return how many turns and executions wait for their start."""
-    return conversation_queries.queue_depth() + Execution.objects.filter(state=ExecutionState.QUEUED).count()
+def _waiting(orders: Sequence[KillOrder]) -> tuple[int, list[int]]:
+    """Return how many turns and executions wait for their start, and how many of them each order holds. Two queries."""
+    turns, held = conversation_queries.held_depths([(order.scope, order.scope_id) for order in orders])
+    counts = {f"of_{order.pk}": Count("pk", filter=_executions_of(order)) for order in orders}
+    queued = Execution.objects.filter(state=ExecutionState.QUEUED).aggregate(waiting=Count("pk"), **counts)
+    return turns + queued["waiting"], [number + queued[name] for number, name in zip(held, counts, strict=True)]
+
+
+def _executions_of(order: KillOrder) -> Q:
+    fields = {
+        KillScope.IDENTITY: "identity__slug",
+        KillScope.CONVERSATION: "conversation_id",
+        KillScope.EXECUTION: "pk",
+    }
+    field = fields.get(KillScope(order.scope))
+    return Q(**{field: order.scope_id}) if field else Q()
 
 
 def order_view(order: KillOrder, alive: dict[int, int], names: dict[str, str]) -> OrderView:
@@ -180,9 +197,9 @@ def bots_to_stop(named: str = "") -> list[tuple[str, str]]:
     return offered
 
 
-def resumes_at_once(waiting_now: int) -> str:
+def resumes_at_once(order: OrderView) -> str:
     """Return what lifting an order starts, in a sentence."""
-    if not waiting_now:
+    if not order.holds:
         return "Nothing waits: lifting it starts nothing by itself."
-    verb = "waits and starts" if waiting_now == 1 else "wait and start"
-    return f"{waiting_now} {'turn' if waiting_now == 1 else 'turns'} {verb} as soon as no order holds them."
+    verb = "waits and starts" if order.holds == 1 else "wait and start"
+    return f"{order.holds} {'turn' if order.holds == 1 else 'turns'} {verb} as soon as no order holds them."

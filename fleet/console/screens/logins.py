@@ -17,11 +17,17 @@ from fleet.console.statuses import check_status, login_status
 _KINDS: dict[str, str] = {Billing.API: "key", Billing.SUBSCRIPTION: "subscription"}
 
 
+def login_kind(billing: str) -> str:
+    """Return the word for what stands behind a login: a key, a subscription, or just a login where nobody knows any more."""
+    return _KINDS.get(billing, "login")
+
+
 def login_rows() -> tuple[list[LoginRow], list[LoginRow]]:
     """Return the logins of this installation in the order of the settings, and earlier ones that are still left alone."""
     breakers = {(row.provider, row.login): row for row in execution_queries.breakers()}
     now = [_row(seen, breakers.pop((seen.provider, seen.login), None)) for seen in execution_queries.logins()]
-    earlier = [row for row in breakers.values() if row.state != BreakerState.CLOSED]
+    # Nothing tries an earlier login again, so once its moment has passed there is nothing to tell of it.
+    earlier = [row for row in breakers.values() if row.state != BreakerState.CLOSED and not row.may_be_tried]
     return now, [_row(execution_queries.Login(row.provider, row.login, ""), row) for row in earlier]
 
 
@@ -58,15 +64,16 @@ def parked_count() -> int:
 
 def _row(seen: execution_queries.Login, breaker: Breaker | None) -> LoginRow:
     is_shut = breaker is not None and breaker.state != BreakerState.CLOSED
+    due = breaker is not None and breaker.may_be_tried
     state = breaker.state if breaker and is_shut else "missing" if seen.missing else BreakerState.CLOSED
     return LoginRow(
         provider=seen.provider.capitalize(),
         login=seen.login,
-        kind=_KINDS.get(seen.billing, "login"),
-        status=login_status(state),
+        kind=login_kind(seen.billing),
+        status=login_status("tried_next" if due else state),
         sentence=_why(breaker) if breaker and is_shut else seen.missing,
         opened_at=breaker.opened_at if breaker and is_shut else None,
-        until=breaker.until if breaker and is_shut else None,
+        until=breaker.until if breaker and is_shut and not due else None,
         id=breaker.pk if breaker else None,
         may_be_reset=is_shut,
     )

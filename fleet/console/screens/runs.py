@@ -12,6 +12,7 @@ from execution.sandbox import presence
 from execution.states import BreakerState, Cause
 from fleet.console import wording
 from fleet.console.presenters import ChainRow, Runs, ServerRow
+from fleet.console.screens.logins import login_kind
 from fleet.console.statuses import Status, login_status
 from identities import queries as identity_queries
 from identities.models import Identity
@@ -20,7 +21,7 @@ from identities.states import NetworkPolicy, ToolDecision, Transport
 
 _REACHED = {Transport.STDIO: "Program", Transport.HTTP: "Address (HTTP)", Transport.SSE: "Address (events)"}
 _NETWORK = {
-    NetworkPolicy.NONE: "Nobody, so no provider answers but the mock",
+    NetworkPolicy.NONE: "Nobody, so turns fail where a CLI has to reach its provider",
     NetworkPolicy.PROVIDER: "Its provider and its MCP servers",
     NetworkPolicy.ALLOWLIST: "Its provider, its MCP servers and the allowed hosts",
     NetworkPolicy.OPEN: "Everybody that this machine reaches",
@@ -39,7 +40,7 @@ def runs_of(bot: Identity, grants: Sequence[tuple[str, str]]) -> Runs:
         answers=answers,
         servers=tuple(_server(view) for view in identity_queries.server_views(bot, grants)),
         walls=_walls(bot),
-        hosts=tuple(bot.allowed_hosts) if bot.network == NetworkPolicy.ALLOWLIST else (),
+        hosts=tuple(bot.allowed_hosts) if bot.network == NetworkPolicy.ALLOWLIST and _has_walls(bot) else (),
         limits=_limits(bot),
         processes=_processes(bot),
     )
@@ -60,20 +61,26 @@ def _link(
     if lacks:
         return ChainRow(place, name, model, "", login_status("missing"), lacks, None)
     login = provider.login()
+    named = f"{login_kind(provider.billing())} {login}" if login else ""
     if provider.capabilities.spawns_process and _reaches_nobody(bot):
         sentence = "The bot may not use the network at all. An administrator can allow it its provider."
-        return ChainRow(place, name, model, login, Status("failed", "Out of reach"), sentence, None)
+        return ChainRow(place, name, model, named, Status("failed", "Out of reach"), sentence, None)
     guard = guards.get((name, login))
     if guard and guard.state == BreakerState.OPEN and not guard.may_be_tried:
         why = Cause(guard.cause).label.capitalize() if guard.cause else ""
-        return ChainRow(place, name, model, login, login_status(guard.state), why, guard.until)
+        return ChainRow(place, name, model, named, login_status(guard.state), why, guard.until)
     status = Status("ok", "Answers next") if answers and name == answers[0] else Status("unknown", "In reserve")
-    return ChainRow(place, name, model, login, _tried(guard) or status, "", None)
+    return ChainRow(place, name, model, named, _tried(guard) or status, "", None)
 
 
 def _reaches_nobody(bot: Identity) -> bool:
-    """Return whether its walls keep it from every model; without walls it is in the machine's network, whatever it says."""
-    return bot.network == NetworkPolicy.NONE and presence.is_on() and not bot.sandbox_waiver
+    """Return whether its walls keep it from every model."""
+    return bot.network == NetworkPolicy.NONE and _has_walls(bot)
+
+
+def _has_walls(bot: Identity) -> bool:
+    """Return whether its CLI runs behind walls; without them it is in the machine's network, whatever its policy says."""
+    return presence.is_on() and not bot.sandbox_waiver
 
 
 def _tried(guard: execution_queries.Shut | None) -> Status | None:
@@ -114,7 +121,14 @@ def _usable(view: ServerView) -> tuple[Status, str]:
 
 
 def _walls(bot: Identity) -> tuple[tuple[str, str], ...]:
-    return (("Sandbox", _sandbox(bot)), ("Reaches", _NETWORK[NetworkPolicy(bot.network)]))
+    return (("Sandbox", _sandbox(bot)), ("Reaches", _network(bot)))
+
+
+def _network(bot: Identity) -> str:
+    policy = NetworkPolicy(bot.network)
+    if _has_walls(bot) or policy == NetworkPolicy.OPEN:
+        return _NETWORK[policy]
+    return f"{_NETWORK[NetworkPolicy.OPEN]}: without a sandbox its policy ({policy.value}) does not hold"
 
 
 def _sandbox(bot: Identity) -> str:

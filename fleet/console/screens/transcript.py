@@ -52,7 +52,7 @@ def _item(
         body=_body(message, turn.next_step if ends and turn else ""),
         turn=message.turn_id,
         tools=tools.get(execution.pk, ()) if by_bot and execution else (),
-        receipt=receipt(execution) if by_bot and execution else None,
+        receipt=receipt(execution, asked_at=turn.created_at) if by_bot and turn and execution else None,
         status=turn_status(turn.state) if ends and turn else None,
         next_step=turn.next_step if ends and turn else "",
         delivery=on_their_way.of_message.get(message.pk),
@@ -76,8 +76,8 @@ def _body(message: Message, next_step: str) -> SafeString:
     return mark_safe(urlize(message.text, nofollow=True, autoescape=True))  # noqa: S308 - escaped by urlize
 
 
-def receipt(execution: Execution) -> ReceiptView:
-    """Return what one reply took."""
+def receipt(execution: Execution, *, asked_at: dt.datetime) -> ReceiptView:
+    """Return what one reply took. The waiting begins when its turn was made, as in the API and on the command line."""
     return ReceiptView(
         model=execution.model,
         tokens_in=execution.input_uncached + execution.cache_write_5m + execution.cache_write_1h,
@@ -85,7 +85,7 @@ def receipt(execution: Execution) -> ReceiptView:
         tokens_out=execution.output,
         cost_nano_usd=execution.cost_nano_usd,
         cost_basis=execution.cost_basis,
-        queue_seconds=_between(execution.queued_at, execution.released_at),
+        queue_seconds=_between(asked_at, execution.released_at),
         engine_seconds=_between(execution.released_at, execution.ended_at),
     )
 

@@ -93,7 +93,6 @@ def _page(
         "stop_form": form,
         "may_stop": Permission.FLEET_STOP in permissions,
         "resumes": list(_resumes(view, resume)) if Permission.FLEET_RESUME in permissions else [],
-        "starts_at_once": kill.resumes_at_once(view.queued),
         "pager": pager(request, before=view.older),
         "held_pager": pager(request, held=view.more_in_force),
         "live_address": request.get_full_path() if request.path == page else page,
@@ -101,7 +100,7 @@ def _page(
     return show(request, "kill_switch/switch.html", context, part="now", status=status)
 
 
-def _resumes(view: KillView, bound: tuple[int, ResumeForm] | None) -> Iterator[tuple[OrderView, ResumeForm]]:
+def _resumes(view: KillView, bound: tuple[int, ResumeForm] | None) -> Iterator[tuple[OrderView, str, ResumeForm]]:
     for order in view.in_force:
         form = bound[1] if bound and bound[0] == order.id else ResumeForm(prefix=f"order-{order.id}")
-        yield order, form
+        yield order, kill.resumes_at_once(order), form
