@@ -27,6 +27,7 @@ from fleet.console.wording import count, duration, usd
 from fleet.following import follow
 from fleet.kernel import database
 from fleet.kernel.actors import Actor
+from fleet.kernel.commands import without_database
 from fleet.kernel.exceptions import FleetError
 from fleet.management.interrupts import Interrupts
 from fleet.management.usage import SpeakingCommand, seconds
@@ -86,7 +87,7 @@ class Command(SpeakingCommand):
         except FleetError as error:
             sys.exit(self._refused(error.as_dict()))
         except database.AWAY as away:
-            sys.exit(self._refused(database.unavailable(away).as_dict()))
+            sys.exit(self._refused(without_database(away).as_dict()))
         except KeyboardInterrupt:
             self._tell(
                 "Left. If the message was sent already, it goes on without you; its answer will be in the console."
