@@ -18,7 +18,7 @@ from conversations import actions
 from conversations.actions import Intake
 from conversations.models import Conversation, Message, Turn
 from conversations.ports import UnifiedMessage
-from conversations.states import Author, TurnState
+from conversations.states import TURN, Author, TurnState
 from execution import queries as execution_queries
 from execution.models import Execution, ExecutionEvent
 from execution.states import AT_LEAST, UNKNOWN, EventKind
@@ -118,6 +118,7 @@ class Command(SpeakingCommand):
             ended = asyncio.run(listener.listen(max(until - time.monotonic(), 0)))
             turn = Turn.objects.select_related("identity", "person", "execution", "taken_by").get(pk=turn.pk)
             if turn.taken_by is None:
+                listener.tell(but=turn.sentence)
                 return turn, listener, ended
             self._tell(turn.sentence)
             turn = turn.taken_by
@@ -168,6 +169,7 @@ class Listener:
     def __init__(self, command: Command, turn: Turn) -> None:
         self.command, self.turn = command, turn
         self.said = False
+        self._told: int = 0  # the last of the turn's notices
         self._interrupted = False
         self._at_line_start = True
 
@@ -188,17 +190,21 @@ class Listener:
         return ended
 
     async def _follow(self) -> None:
+        state = ""
         async for glimpse in follow(self.turn.pk, conversation_id=self.turn.conversation_id):
-            if glimpse and glimpse.state == TurnState.QUEUED:
-                await in_thread(self._say_why_it_waits)
+            if glimpse and glimpse.state != state and glimpse.state not in TURN.final:
+                state = glimpse.state
+                await in_thread(self.tell)
             for event in glimpse.events if glimpse else ():
                 self._show_event(event)
 
-    def _say_why_it_waits(self) -> None:
-        """Tell what the person was told who may see no other screen."""
-        notice = Message.objects.filter(turn=self.turn, author=Author.SYSTEM).order_by("-pk").first()
-        if notice:
-            self.command.warn(notice.text)
+    def tell(self, but: str = "") -> None:
+        """Tell what the person was told about the turn since the last time, except the sentence that is told anyway."""
+        notices = Message.objects.filter(turn=self.turn, author=Author.SYSTEM, pk__gt=self._told).order_by("pk")
+        for notice in notices:
+            self._told = notice.pk
+            if notice.text != but:
+                self.command.warn(notice.text)
 
     def _show_event(self, event: ExecutionEvent) -> None:
         text = event.payload.get("text", "")
