@@ -55,7 +55,7 @@ class Command(SpeakingCommand):
             for case in check.cases if check else ():
                 if not case["kept"]:
                     self.stdout.write(f"{'':12} {case['case']}: {case['sentence']}")
-        doubts = queries.doubts()
+        doubts = queries.doubts(names)
         self.stdout.writelines(f"{doubt}\n" for doubt in doubts)
         return 1 if doubts else 0
 
