@@ -212,10 +212,10 @@ def last_checks() -> dict[str, ProviderCheck]:
     return {check.provider: check for check in ProviderCheck.objects.order_by("provider", "-at").distinct("provider")}
 
 
-def doubts() -> list[str]:
-    """Return a sentence for every provider in use whose installed version was not checked, or failed its check."""
+def doubts(names: Collection[str] | None = None) -> list[str]:
+    """Return a sentence for every provider in use, or of these, whose installed version was not checked, or failed its check."""
     checks = last_checks()
-    providers = [registry.get(name) for name in settings.FLEET_PROVIDERS]
+    providers = [registry.get(name) for name in settings.FLEET_PROVIDERS if names is None or name in names]
     used = [one for one in providers if one.capabilities.spawns_process and not one.check()]
     said = [_doubt(one.capabilities.name, one.version(), checks.get(one.capabilities.name)) for one in used]
     return [sentence for sentence in said if sentence]

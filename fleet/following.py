@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -29,6 +29,26 @@ _FIRST_WAIT_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """The last event that somebody has seen of a turn: `sequence` counts within an execution, and a turn may have several.
+
+    Without an execution, as older programs name it, it is a place in the one that is at work when they come.
+    """
+
+    execution_id: int | None = None
+    sequence: int = 0
+
+    def seen_from(self, execution_id: int | None) -> Place:
+        """Return the place as it counts now that this execution has the turn: its beginning when the last one seen was another."""
+        if self.execution_id in (None, execution_id):
+            return Place(execution_id, self.sequence if execution_id else 0)
+        return Place(execution_id) if execution_id else self
+
+
+BEGINNING = Place()
+
+
+@dataclass(frozen=True, slots=True)
 class Glimpse:
     """One look at a turn: where it stands, and what happened since the last look."""
 
@@ -42,38 +62,37 @@ class Glimpse:
         return self.state in TURN.final and len(self.events) < EVENTS_PER_LOOK
 
 
-def look(turn_id: int, *, after: int) -> Glimpse:
-    """Return the turn's state and its events after the sequence `after`.
+def look(turn_id: int, *, after: Place) -> Glimpse:
+    """Return the turn's state and its events after a place; all of an execution's that the place is not in.
 
     The state is read first: a turn seen as ended has no event that the second read could miss.
     """
     turn = Turn.objects.only("state", "execution_id").get(pk=turn_id)
     if turn.execution_id is None:
         return Glimpse(turn.state, None, ())
-    events = execution_queries.events_after(turn.execution_id, after, EVENTS_PER_LOOK)
+    events = execution_queries.events_after(
+        turn.execution_id, after.seen_from(turn.execution_id).sequence, EVENTS_PER_LOOK
+    )
     return Glimpse(turn.state, turn.execution_id, tuple(events))
 
 
 async def follow(
-    turn_id: int, *, conversation_id: int, after: int = 0, heartbeat: float = 15.0
+    turn_id: int, *, conversation_id: int, after: Place = BEGINNING, heartbeat: float = 15.0
 ) -> AsyncIterator[Glimpse | None]:
     """Yield a glimpse whenever something is new, None after `heartbeat` seconds without news, and end with the turn.
 
     A turn that another execution takes over is followed there, from its first event on. A database that restarts is waited for.
     Cancel the iteration to stop following.
     """
-    state, execution, spoke_at = "", None, time.monotonic()
+    state, spoke_at = "", time.monotonic()
     async with Ears() as ears:
         ears.listen_to(f"conversation:{conversation_id}")
         while True:
             glimpse = await _look_if_possible(turn_id, after)
-            if _moved_on(glimpse, execution):
-                after, execution = 0, None
-                continue
-            execution = glimpse.execution_id if glimpse and glimpse.execution_id else execution
+            after = after.seen_from(glimpse.execution_id) if glimpse else after
             if glimpse and (glimpse.events or glimpse.state != state):
                 state, spoke_at = glimpse.state, time.monotonic()
-                after = glimpse.events[-1].sequence if glimpse.events else after
+                after = replace(after, sequence=glimpse.events[-1].sequence) if glimpse.events else after
                 yield glimpse
                 if glimpse.ended:
                     return
@@ -87,13 +106,7 @@ async def follow(
             await ears.wait(at_most=heartbeat)
 
 
-def _moved_on(glimpse: Glimpse | None, execution: int | None) -> bool:
-    """Return whether another execution has taken the turn over from the one that was followed."""
-    now = glimpse.execution_id if glimpse else None
-    return None not in (now, execution) and now != execution
-
-
-async def _look_if_possible(turn_id: int, after: int) -> Glimpse | None:
+async def _look_if_possible(turn_id: int, after: Place) -> Glimpse | None:
     try:
         return await in_thread(look, turn_id, after=after)
     except database.AWAY as error:

@@ -1,4 +1,4 @@
-"""Server-sent events of a turn. Each carries the execution's sequence as its id, so a lost connection goes on where it ended."""
+"""Server-sent events of a turn. Each is known by its execution and its sequence there, so a lost connection goes on where it ended."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from django.db import connection
 from conversations.models import Turn
 from execution.models import ExecutionEvent
 from fleet.api.serializers import TurnSerializer
-from fleet.following import follow
+from fleet.following import Place, follow
 from gateways.threads import in_thread
 
 HEARTBEAT_SECONDS = 15.0
 _RECONNECT_AFTER_MS = 1000
 
 
-async def stream(turn_id: int, *, conversation_id: int, after: int) -> AsyncIterator[bytes]:
-    """Yield the events after the sequence `after` as they happen, a comment when nothing does, and `end` with the whole turn."""
+async def stream(turn_id: int, *, conversation_id: int, after: Place) -> AsyncIterator[bytes]:
+    """Yield the events after a place as they happen, a comment when nothing does, and `end` with the whole turn."""
     await sync_to_async(lambda: connection.close())()  # the request's own connection: the stream may last long
     yield f"retry: {_RECONNECT_AFTER_MS}\n\n".encode()
     state = ""
@@ -44,9 +44,9 @@ def _whole(turn_id: int) -> dict[str, Any]:
 
 def _event(event: ExecutionEvent) -> bytes:
     body = {"sequence": event.sequence, "at": event.at, "payload": event.payload}
-    return _message(event.kind, body, identifier=event.sequence)
+    return _message(event.kind, body, identifier=f"{event.execution_id}-{event.sequence}")
 
 
-def _message(kind: str, body: dict[str, Any], *, identifier: int | None = None) -> bytes:
-    head = f"id: {identifier}\n" if identifier is not None else ""
+def _message(kind: str, body: dict[str, Any], *, identifier: str = "") -> bytes:
+    head = f"id: {identifier}\n" if identifier else ""
     return f"{head}event: {kind}\ndata: {json.dumps(body, cls=DjangoJSONEncoder)}\n\n".encode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -13,6 +15,7 @@ from conversations.models import Turn
 from fleet.api import sse
 from fleet.api.base import ApiView, actor_of, body_of, gateway_of, person_of, whole_number
 from fleet.api.serializers import ErrorSerializer, OptionalReasonSerializer, TurnSerializer
+from fleet.following import Place
 from fleet.kernel.exceptions import NotFound, Refused
 from identities.permissions import Permission
 
@@ -44,14 +47,14 @@ class TurnDetail(ApiView):
 class TurnEvents(ApiView):
     """What happens in a turn, as server-sent events.
 
-    `state` when the turn moves; `text`, `tool_started`, `usage` … with a sequence as their id; `end` with the whole turn. A comment
+    `state` when the turn moves; `text`, `tool_started`, `usage` … with an id; `end` with the whole turn. A comment
     every 15 seconds keeps the line open. Reconnect with `Last-Event-ID` or `?after=` to go on without a gap.
     """
 
     @extend_schema(
         operation_id="follow_turn",
         parameters=[
-            OpenApiParameter("after", int, description="only events after this sequence"),
+            OpenApiParameter("after", str, description="only events after the one with this id"),
             OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER, description="the same; wins over `after`"),
         ],
         responses={
@@ -60,15 +63,21 @@ class TurnEvents(ApiView):
         },
     )
     def get(self, request: Request, turn_id: int) -> StreamingHttpResponse:
-        """Stream the events after the given sequence."""
+        """Stream the events after the given one."""
         turn = readable_turn(request, turn_id)
         given = request.headers.get("Last-Event-ID") or request.query_params.get("after") or "0"
-        after = whole_number(given, name="Last-Event-ID or after")
-        events = sse.stream(turn.pk, conversation_id=turn.conversation_id, after=after)
+        events = sse.stream(turn.pk, conversation_id=turn.conversation_id, after=_place(given))
         response = StreamingHttpResponse(events, content_type="text/event-stream")
         response["Cache-Control"] = "no-store"
         response["X-Accel-Buffering"] = "no"
         return response
+
+
+def _place(given: str) -> Place:
+    """Return the place that an event's id names, or a bare sequence; Invalid when it is neither."""
+    execution, dash, sequence = given.rpartition("-")
+    number = partial(whole_number, name="Last-Event-ID or after")
+    return Place(number(execution) if dash else None, number(sequence))
 
 
 class TurnStop(ApiView):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentTypeError
 
-from django.core.management.base import BaseCommand
+from fleet.kernel.commands import FleetCommand
 
 BAD_USAGE = 64
 
@@ -21,7 +21,7 @@ def seconds(text: str) -> float:
     return number
 
 
-class SpeakingCommand(BaseCommand):
+class SpeakingCommand(FleetCommand):
     """A command whose exit codes below 64 belong to its outcome."""
 
     # Models and URLs are checked by `make check`; an operator's command has to start at once.

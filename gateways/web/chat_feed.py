@@ -13,6 +13,7 @@ from execution.models import ExecutionEvent
 from execution.states import EventKind
 
 Frame = dict[str, Any]
+NOBODY = 0  # instead of an execution: what the page has is of one that has left the turn
 EVENTS_PER_LOOK = 500
 MESSAGES_PER_LOOK = 100
 
@@ -31,14 +32,17 @@ _KINDS = {
 class ChatFeed:
     """One page's place in one conversation. `busy` while a turn is open, `more` when one look was not enough."""
 
-    def __init__(self, conversation_id: int, *, turn_id: int = 0, after: int = 0) -> None:
-        """Begin after the event `after` of the turn `turn_id`; other turns are told from their beginning."""
+    def __init__(self, conversation_id: int, *, turn_id: int = 0, execution_id: int = 0, after: int = 0) -> None:
+        """Begin after the event `after` of this turn's execution; other turns and executions are told from their beginning.
+
+        A page that was just fetched does not know the execution, and means the one that is at work.
+        """
         self.conversation_id = conversation_id
         self.execution_id: int | None = None
         self.busy = False
         self.more = False
         self._turn_id, self._after = turn_id, after
-        self._told_of: int | None = None
+        self._told_of: int | None = execution_id or None
         self._states: dict[int, str] = {}
         self._message_id: int | None = None
 
@@ -49,7 +53,13 @@ class ChatFeed:
         frames = [*self._events(turns), *self._changes(turns), *self._messages()]
         if first:
             frames.append(
-                {"type": "sync", "turn": self._turn_id, "last_seq": self._after, "last_message": self._message_id}
+                {
+                    "type": "sync",
+                    "turn": self._turn_id,
+                    "execution": self._told_of or None,
+                    "last_seq": self._after,
+                    "last_message": self._message_id,
+                }
             )
         return frames
 
@@ -63,6 +73,8 @@ class ChatFeed:
         self.execution_id = turn.execution_id if turn else None
         self.more = False
         if turn is None or turn.execution_id is None:
+            if self._told_of is None and self._after:
+                self._told_of = NOBODY
             return []
         taken_over = turn.pk == self._turn_id and self._told_of not in (None, turn.execution_id)
         if taken_over or turn.pk != self._turn_id:
@@ -109,7 +121,14 @@ def _state(turn: Turn) -> Frame:
 
 def _event(turn_id: int, event: ExecutionEvent) -> Frame:
     kind = _KINDS[EventKind(event.kind)]
-    frame = {**event.payload, "type": "event", "turn": turn_id, "seq": event.sequence, "kind": kind}
+    frame = {
+        **event.payload,
+        "type": "event",
+        "turn": turn_id,
+        "execution": event.execution_id,
+        "seq": event.sequence,
+        "kind": kind,
+    }
     if kind == "state":
         frame["label"] = event.payload.get("text", "")
     return frame

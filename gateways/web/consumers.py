@@ -165,7 +165,8 @@ class ChatConsumer(LiveSocket):
     async def follow(self) -> None:
         """Send events, turns and messages; listen to the execution that is under way."""
         self.listen_to(f"conversation:{self.conversation_id}")
-        feed = ChatFeed(self.conversation_id, turn_id=self._asked("turn"), after=self._asked("after"))
+        turn, execution, after = (self._asked(name) for name in ("turn", "execution", "after"))
+        feed = ChatFeed(self.conversation_id, turn_id=turn, execution_id=execution, after=after)
         ear, heard = None, None
         while True:
             self._woken.clear()

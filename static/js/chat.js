@@ -23,6 +23,7 @@ let connected = false;
 const parse = (html) => new DOMParser().parseFromString(html, "text/html");
 const lastMessage = () => messages.lastElementChild?.dataset.message ?? "0";
 const sequenceOf = (turn) => Number(turn?.dataset.sequence ?? 0);
+const executionOf = new Map(); // by turn; a sequence counts within an execution
 const runningTurn = () => turns.querySelector("[data-turn]");
 
 function announce(item) {
@@ -84,9 +85,16 @@ async function refresh() {
   }
 }
 
+// Another execution took the turn over, and everything of it is told: what stands here is of the one before, or comes once more.
+function beginAnew(turn) {
+  turn.dataset.sequence = 0;
+  turn.querySelector("[data-parts]").replaceChildren();
+}
+
 function onMessage(message) {
   const turn = document.getElementById(`turn-${message.turn}`);
-  if (message.anew && turn) turn.dataset.sequence = 0; // another execution took it over, and counts from the beginning
+  if (message.anew && turn) beginAnew(turn);
+  if (message.execution) executionOf.set(String(message.turn), message.execution);
   if (message.type !== "event" || !turn) return message.type === "sync" ? undefined : refresh();
   if (message.seq <= sequenceOf(turn)) return undefined;
   turn.dataset.sequence = message.seq;
@@ -104,8 +112,9 @@ function onState(state, seconds) {
 
 function address() {
   const turn = runningTurn();
-  const query = turn ? `?turn=${turn.dataset.turn}&after=${sequenceOf(turn)}` : "?after=0";
-  return chat.dataset.socket + query;
+  if (!turn) return `${chat.dataset.socket}?after=0`;
+  const execution = executionOf.get(turn.dataset.turn) ?? 0;
+  return `${chat.dataset.socket}?turn=${turn.dataset.turn}&execution=${execution}&after=${sequenceOf(turn)}`;
 }
 
 document.addEventListener("click", async (event) => {

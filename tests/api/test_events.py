@@ -17,6 +17,7 @@ from execution import actions as execution_actions
 from execution.models import Execution
 from execution.states import Cause, EventKind, ExecutionState, OutcomeClass
 from fleet.api import sse
+from fleet.following import BEGINNING, Place
 from fleet.kernel import clock
 from gateways.threads import in_thread
 from identities.models import Identity, Person
@@ -57,7 +58,26 @@ def finish(execution: Execution, text: str) -> None:
     scenes.end(execution, ExecutionState.SUCCEEDED, OutcomeClass.OK, answer=text)
 
 
-async def listen(turn: Turn, after: int = 0) -> AsyncIterator[Event]:
+def fail(execution: Execution) -> None:
+    """Its login is used up, after three events that are no effect."""
+    notices = [(EventKind.NOTICE, {"text": str(number)}) for number in range(3)]
+    execution_actions.record_events(execution=execution, first_sequence=1, lines=notices)
+    scenes.end(execution, ExecutionState.FAILED, OutcomeClass.LIMIT, cause=Cause.USAGE_LIMIT, retry_at=soon())
+
+
+def take_over(turn: Turn) -> None:
+    """Another login answers the turn, and counts its events from one again."""
+    actions.advance(turn.conversation_id)
+    execution = scenes.running(turn)
+    write(execution, 1, "Good", " day.")
+    finish(execution, "Good day.")
+
+
+def texts(events: list[Event]) -> list[str]:
+    return [event["payload"]["text"] for event in events if event["event"] == "text"]
+
+
+async def listen(turn: Turn, after: Place = BEGINNING) -> AsyncIterator[Event]:
     """Read the stream as an event source does."""
     async for block in sse.stream(turn.pk, conversation_id=turn.conversation_id, after=after):
         fields = dict(line.split(": ", 1) for line in block.decode().strip().splitlines() if not line.startswith(":"))
@@ -67,22 +87,25 @@ async def listen(turn: Turn, after: int = 0) -> AsyncIterator[Event]:
             yield {"event": "comment"}
 
 
-async def read_all(turn: Turn, after: int = 0) -> list[Event]:
+async def read_all(turn: Turn, after: Place = BEGINNING) -> list[Event]:
     async with asyncio.timeout(30):
         return [event async for event in listen(turn, after)]
 
 
 async def test_tells_everything_in_order_and_ends_with_the_whole_turn(turn: Turn) -> None:
-    def work() -> None:
+    def work() -> int:
         execution = Execution.objects.get()
         write(execution, 1, "Good", " day.")
         finish(execution, "Good day.")
+        return execution.pk
 
-    await in_thread(work)
+    execution = await in_thread(work)
     events = await read_all(turn)
 
     assert [event["event"] for event in events if event["event"] != "ended"] == ["state", "text", "text", "end"]
-    assert [event["id"] for event in events if event["event"] == "text"] == ["1", "2"]
+    assert [event["id"] for event in events if event["event"] == "text"] == [
+        f"{execution}-{number}" for number in (1, 2)
+    ]
     assert events[-1]["text"] == "Good day."
     assert events[-1]["status"] == "replied"
 
@@ -106,40 +129,68 @@ async def test_goes_on_in_the_execution_that_takes_the_turn_over(
     """The other one counts its events from the beginning again: none of them may be missed for that."""
     first = await in_thread(lambda: Execution.objects.get())
 
-    def fail() -> None:
-        notices = [(EventKind.NOTICE, {"text": str(number)}) for number in range(3)]
-        execution_actions.record_events(execution=first, first_sequence=1, lines=notices)
-        scenes.end(first, ExecutionState.FAILED, OutcomeClass.LIMIT, cause=Cause.USAGE_LIMIT, retry_at=soon())
-
-    def take_over() -> None:
-        actions.advance(turn.conversation_id)
-        execution = scenes.running(turn)
-        write(execution, 1, "Good", " day.")
-        finish(execution, "Good day.")
-
     seen = []
     async with asyncio.timeout(30):
         async for event in listen(turn):
             if event.get("state") == "running" and not seen:
-                await in_thread(fail)
+                await in_thread(fail, first)
             elif event.get("state") == "queued":
-                await in_thread(take_over)
+                await in_thread(take_over, turn)
             seen.append(event)
     assert [event["payload"]["text"] for event in seen if event["event"] == "text"] == ["Good", " day."]
     assert (seen[-1]["event"], seen[-1]["status"], seen[-1]["text"]) == ("end", "replied", "Good day.")
 
 
 async def test_goes_on_after_the_event_that_was_seen_last(turn: Turn) -> None:
-    def work() -> None:
+    def work() -> int:
         execution = Execution.objects.get()
         write(execution, 1, *"abcdef")
         finish(execution, "abcdef")
+        return execution.pk
 
-    await in_thread(work)
-    whole = [event["payload"]["text"] for event in await read_all(turn) if event["event"] == "text"]
-    resumed = [event["payload"]["text"] for event in await read_all(turn, after=4) if event["event"] == "text"]
+    execution = await in_thread(work)
 
-    assert (whole, resumed) == (list("abcdef"), list("ef"))
+    assert texts(await read_all(turn)) == list("abcdef")
+    assert texts(await read_all(turn, Place(execution, 4))) == list("ef")
+    assert texts(await read_all(turn, Place(sequence=4))) == list("ef")  # as programs have named it before
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["by its id", "by a bare sequence"])
+async def test_who_was_cut_off_before_another_took_over_hears_that_one_from_its_beginning(
+    chain: None, turn: Turn, known: bool
+) -> None:
+    """The line is cut while the turn waits for the other one."""
+    first = await in_thread(lambda: Execution.objects.get())
+    await in_thread(fail, first)
+    seen = []
+    async with asyncio.timeout(30):
+        async for event in listen(turn, Place(first.pk if known else None, 3)):
+            if event.get("state") == "queued":
+                await in_thread(take_over, turn)
+            seen.append(event)
+
+    assert texts(seen) == ["Good", " day."]
+
+
+async def test_who_comes_back_after_another_took_over_hears_that_one_from_its_beginning(
+    chain: None, turn: Turn
+) -> None:
+    first = await in_thread(lambda: Execution.objects.get())
+    await in_thread(fail, first)
+    await in_thread(take_over, turn)
+
+    assert texts(await read_all(turn, Place(first.pk, 3))) == ["Good", " day."]
+
+
+def test_an_id_comes_back_as_the_place_it_was_told_for(
+    turn: Turn, eva: Person, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Place] = []
+    monkeypatch.setattr(sse, "stream", lambda *_, after, **__: asked.append(after) or iter(()))
+    for given in ("7-3", "3"):
+        call("GET", f"/api/v1/turns/{turn.pk}/events", token=token_of(eva), **{"Last-Event-ID": given})
+
+    assert asked == [Place(7, 3), Place(None, 3)]
 
 
 async def test_leaves_no_gap_when_there_are_more_events_than_one_look_reads(turn: Turn) -> None:
@@ -210,9 +261,16 @@ def _connections_in_use() -> int:
 
 @pytest.mark.parametrize(
     ("query", "header", "status"),
-    [("?after=x", "", 400), ("?after=-1", "", 400), ("", "x", 400), ("?after=3", "", 200)],
+    [
+        ("?after=x", "", 400),
+        ("?after=-1", "", 400),
+        ("", "x", 400),
+        ("", "7-", 400),
+        ("?after=3", "", 200),
+        ("?after=7-3", "", 200),
+    ],
 )
-def test_asks_for_a_sequence_that_is_a_number(
+def test_asks_for_a_place_that_could_be_one(
     turn: Turn, eva: Person, call: Call, query: str, header: str, status: int
 ) -> None:
     headers = {"Last-Event-ID": header} if header else {}

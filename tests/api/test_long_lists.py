@@ -58,7 +58,7 @@ def test_events_of_a_turn(ada: Identity, eva: Person, django_assert_num_queries)
     multiply(event, sequence="1000 + n")
     for after, number in ((1000, following.EVENTS_PER_LOOK), (MANY + 900, 100)):
         with django_assert_num_queries(2):
-            glimpse = following.look(turn.pk, after=after)
+            glimpse = following.look(turn.pk, after=following.Place(turn.execution_id, after))
         assert [glimpse.events[0].sequence, len(glimpse.events)] == [after + 1, number]
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+from typing import Any
 
 import pytest
 
 from budgets.models import Budget
 from conversations.models import Conversation, InboundMessage, Turn
+from execution.states import Cause, ExecutionState, OutcomeClass
+from fleet.kernel import clock
 from fleet.kernel.actors import Actor
 from governance import actions as governance_actions
 from governance.models import GateDecision
 from identities.models import ChatAccount, Identity, Person
 from tests.api.conftest import Call, gateway_token, token_of
 from tests.conversations import scenes
+from tests.execution.logins import two_logins
+
+__all__ = ["two_logins"]
 
 HELLO = {"identity": "ada", "text": "Hello"}
 
@@ -304,3 +311,20 @@ def test_a_signed_in_page_needs_its_csrf_token(ada: Identity, eva: Person) -> No
 
     assert (answer.status_code, answer.json()["code"]) == (403, "refused")
     assert "CSRF" in answer.json()["why"]
+
+
+def test_where_every_login_is_shut_for_too_long_the_refusal_is_final_and_says_until_when(
+    call: Call, token: str, ada: Identity, two_logins: None, settings: Any
+) -> None:
+    """A program that came again by itself, after a Retry-After of seconds, would be refused again and again."""
+    settings.FLEET_LONGEST_WAIT_HOURS = 0
+    Identity.objects.filter(pk=ada.pk).update(provider_chain=["acme"])
+    call("POST", "/message", HELLO, token=token)
+    shut = {"cause": Cause.USAGE_LIMIT, "retry_at": clock.now() + dt.timedelta(hours=1)}
+    scenes.end(scenes.running(Turn.objects.get()), ExecutionState.FAILED, OutcomeClass.LIMIT, **shut)
+
+    answer = call("POST", "/message", HELLO, token=token)
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "no_provider")
+    assert "Send it again after" in answer.json()["next_step"]
+    assert "Retry-After" not in answer

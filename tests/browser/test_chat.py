@@ -59,9 +59,11 @@ def test_a_lost_socket_loses_nothing(visit: Visit, complaints: list[str]) -> Non
     page = visit("/chat/new/?bot=ada")
     sockets: list[WebSocketRoute] = []
     cut = False
+    places: list[str] = []
 
     def through(socket: WebSocketRoute) -> None:
         if cut:
+            places.append(socket.url)
             socket.close()
         else:
             socket.connect_to_server()
@@ -83,6 +85,7 @@ def test_a_lost_socket_loses_nothing(visit: Visit, complaints: list[str]) -> Non
     expect_live(page)
     text = answers(page).inner_text()
     assert text.count("word200 ") == 1
+    assert any(re.search(r"turn=\d+&execution=[1-9]\d*&after=[1-9]", place) for place in places)
     assert text.rstrip().count("word600") == 1
     complaints.clear()
 

@@ -7,6 +7,11 @@ import logging
 import pytest
 from django.core.management import CommandError, call_command
 
+from execution import actions
+from execution.conformance.running import Result
+from execution.providers import registry
+from fleet.kernel.actors import Actor
+
 pytestmark = pytest.mark.django_db
 
 
@@ -29,3 +34,20 @@ def test_agents_that_are_not_set_up_were_not_checked(settings) -> None:
     settings.FLEET_ACP_AGENTS = {}
     with pytest.raises(CommandError, match="No agent is set up"):
         call_command("providers", "check", "acp")
+
+
+def test_the_exit_code_speaks_of_what_was_asked_about_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = Result("init", True, "It began.", 1.0)
+    for name in ("claude", "codex"):
+        monkeypatch.setattr(type(registry.get(name)), "version", lambda _: "1.0")
+        monkeypatch.setattr(type(registry.get(name)), "check", lambda _: "")
+    actions.record_check(provider="codex", version="1.0", results=[case], by=Actor.system("test"))
+    codes = {}
+    for name in ("claude", "codex", "all"):
+        with pytest.raises(SystemExit) as left:
+            call_command("providers", "show", name)
+        codes[name] = left.value.code
+    assert codes == {"claude": 1, "codex": 0, "all": 1}
+    assert "claude 1.0 has not been checked" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 import os
@@ -21,18 +22,20 @@ from conversations import actions as conversation_actions
 from conversations.models import Conversation, InboundMessage, Turn
 from execution import actions as execution_actions
 from execution.models import Execution
-from execution.states import AT_LEAST, UNKNOWN, EventKind, ExecutionState, OutcomeClass
+from execution.states import AT_LEAST, UNKNOWN, Cause, EventKind, ExecutionState, OutcomeClass
 from fleet.following import follow
 from fleet.kernel import clock
 from fleet.kernel.actors import Actor
 from fleet.management.commands import say
 from governance import actions as governance_actions
-from identities.models import Person
+from identities.models import Identity, Person
 from tests.architecture.source import ROOT
 from tests.commands.conftest import Run
 from tests.conversations import scenes
+from tests.execution.logins import CHAIN, two_logins
 from tests.factories.execution import WorkerFactory
 
+__all__ = ["two_logins"]
 pytestmark = pytest.mark.usefixtures("transactional_db", "ada", "people")
 
 
@@ -122,6 +125,35 @@ class TestAnAnswer:
 
         assert (said.code, said.out) == (0, "Good day.\n")
         assert "Claude asks us to wait" in said.err
+
+    def test_comes_with_what_the_person_is_told_with_it(self, run: Run) -> None:
+        def afresh(execution: Execution) -> None:
+            told = {"details": {"told": ["I began afresh."]}}
+            scenes.end(execution, ExecutionState.SUCCEEDED, OutcomeClass.OK, answer="Good day.", fields=told)
+
+        with worker(afresh):
+            said = run("say", "ada", "Hello")
+
+        assert (said.code, said.out) == (0, "Good day.\n")
+        assert said.err.count("I began afresh.") == 1
+
+    def test_of_another_provider_says_once_why_it_is_not_the_first(
+        self, run: Run, two_logins: None, ada: Identity
+    ) -> None:
+        Identity.objects.filter(pk=ada.pk).update(provider_chain=CHAIN)
+
+        def hands_over(execution: Execution) -> None:
+            turn = execution.turn
+            refused = {"cause": Cause.USAGE_LIMIT, "retry_at": clock.now() + dt.timedelta(hours=1)}
+            scenes.end(execution, ExecutionState.FAILED, OutcomeClass.LIMIT, **refused)
+            conversation_actions.advance(turn.conversation_id)
+            answering("Good day.")(scenes.running(Turn.objects.get()))
+
+        with worker(hands_over):
+            said = run("say", "ada", "Hello")
+
+        assert (said.code, said.out) == (0, "Good day.\n")
+        assert said.err.count("meanwhile") == 1
 
     def test_is_one_json_object_on_request(self, run: Run) -> None:
         with worker(answering("Good day.")):
@@ -237,7 +269,7 @@ class TestATurnThatDoesNotEndWell:
             said = run("say", "ada", "Hello")
 
         assert said.code == 3
-        assert "The provider ended badly." in said.err
+        assert said.err.count("The provider ended badly.") == 1
 
     def test_is_left_alone_when_time_is_over(self, run: Run) -> None:
         said = run("say", "ada", "Hello", "--wait", "0.2")

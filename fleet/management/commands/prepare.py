@@ -6,18 +6,19 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from budgets import actions as budget_actions
 from fleet.kernel.actors import Actor
+from fleet.kernel.commands import FleetCommand
 from gateways import actions as gateway_actions
 from governance import actions as governance_actions
 from identities import actions as identity_actions
 
 
-class Command(BaseCommand):
+class Command(FleetCommand):
     """One process instead of five at every start; each step does nothing when its work is done already."""
 
     help = "Migrate, load the sample fleet, prices, budgets and policy once, and print a one-time sign-in link."

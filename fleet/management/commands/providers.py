@@ -15,7 +15,9 @@ from execution import actions, queries
 from execution.conformance import cases, checking
 from execution.conformance.running import Result
 from execution.providers import registry
+from fleet.kernel import database
 from fleet.kernel.actors import Actor
+from fleet.kernel.commands import without_database
 from fleet.management.usage import SpeakingCommand
 
 
@@ -53,19 +55,27 @@ class Command(SpeakingCommand):
             for case in check.cases if check else ():
                 if not case["kept"]:
                     self.stdout.write(f"{'':12} {case['case']}: {case['sentence']}")
-        doubts = queries.doubts()
+        doubts = queries.doubts(names)
         self.stdout.writelines(f"{doubt}\n" for doubt in doubts)
         return 1 if doubts else 0
 
     def _check(self, name: str, only: list[str]) -> bool:
         self.stdout.write(f"{name}\n")
         version, results = checking.check(name, told=self._tell, only=only)
-        if not only:
-            actions.record_check(provider=name, version=version, results=results, by=Actor.system("providers check"))
         failed = sum(not result.kept for result in results)
         verdict = f"{failed} of {len(results)} cases failed." if failed else f"All {len(results)} cases are kept."
         self.stdout.write(f"{name} {version}: {verdict}\n\n")
-        return not failed
+        stored = only or self._store(name, version, results)
+        return bool(stored) and not failed
+
+    def _store(self, name: str, version: str, results: list[Result]) -> bool:
+        """Keep what was found, which took a minute; where that fails it is said, and whoever is left is checked all the same."""
+        try:
+            actions.record_check(provider=name, version=version, results=results, by=Actor.system("providers check"))
+        except database.AWAY as away:
+            self.stderr.write(f"The result for {name} is not stored. {without_database(away).sentence}")
+            return False
+        return True
 
     def _tell(self, result: Result) -> None:
         self.stdout.write(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from fleet.kernel.actors import Actor
-from fleet.kernel.exceptions import FleetError
+from fleet.kernel.commands import FleetCommand
 from governance import actions, queries
 
 
-class Command(BaseCommand):
+class Command(FleetCommand):
     """Lifts one order, or the only one in force. Nothing that was stopped starts again by itself."""
 
     help = "Lift a kill order. Nothing resumes by itself; people send again what they still want."
@@ -30,8 +30,5 @@ class Command(BaseCommand):
         if len(wanted) != 1:
             known = ", ".join(f"{order.pk} ({order})" for order in active) or "none"
             raise CommandError(f"Say which order to lift. In force: {known}.")
-        try:
-            actions.lift(order=wanted[0], reason=options["reason"], by=Actor.system("command line"))
-        except FleetError as error:
-            raise CommandError(error.sentence) from error
+        actions.lift(order=wanted[0], reason=options["reason"], by=Actor.system("command line"))
         self.stdout.write(f"Order {wanted[0].pk} is lifted.")

@@ -7,16 +7,17 @@ import threading
 from typing import Any
 
 import structlog
-from django.core.management.base import BaseCommand
 
+from fleet.kernel.commands import FleetCommand
 from fleet.runner import duties, run
 
 log = structlog.get_logger(__name__)
 
 
-class Command(BaseCommand):
+class Command(FleetCommand):
     """Runs until it is told to stop."""
 
+    serves = True
     help = "Sweep what was left lying, settle reservations and seal the journal, over and over."
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from execution import sandbox
 from fleet.kernel.actors import Actor
-from fleet.kernel.exceptions import FleetError
+from fleet.kernel.commands import FleetCommand
 from identities import actions, queries
 
 
-class Command(BaseCommand):
+class Command(FleetCommand):
     """Without a verb it tries whether this machine can build a sandbox, and lists the waivers."""
 
     help = "Show whether sandboxes work here and which bots need none; waive one for a bot, or restore it."
@@ -26,16 +26,13 @@ class Command(BaseCommand):
         verbs.add_parser("restore", help="end a bot's waiver").add_argument("bot")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run the verb; a refusal becomes one sentence."""
+        """Run the verb, and show what holds then."""
         by = Actor.system("command line")
-        try:
-            if options["verb"] == "waive":
-                bot = queries.get_identity(options["bot"])
-                actions.waive_sandbox(identity=bot, because=options["because"], by=by)
-            elif options["verb"] == "restore":
-                actions.restore_sandbox(identity=queries.get_identity(options["bot"]), by=by)
-        except FleetError as error:
-            raise CommandError(error.sentence) from error
+        if options["verb"] == "waive":
+            bot = queries.get_identity(options["bot"])
+            actions.waive_sandbox(identity=bot, because=options["because"], by=by)
+        elif options["verb"] == "restore":
+            actions.restore_sandbox(identity=queries.get_identity(options["bot"]), by=by)
         self._show()
 
     def _show(self) -> None:

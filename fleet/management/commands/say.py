@@ -18,7 +18,7 @@ from conversations import actions
 from conversations.actions import Intake
 from conversations.models import Conversation, Message, Turn
 from conversations.ports import UnifiedMessage
-from conversations.states import Author, TurnState
+from conversations.states import TURN, Author, TurnState
 from execution import queries as execution_queries
 from execution.models import Execution, ExecutionEvent
 from execution.states import AT_LEAST, UNKNOWN, EventKind
@@ -27,6 +27,7 @@ from fleet.console.wording import count, duration, usd
 from fleet.following import follow
 from fleet.kernel import database
 from fleet.kernel.actors import Actor
+from fleet.kernel.commands import without_database
 from fleet.kernel.exceptions import FleetError
 from fleet.management.interrupts import Interrupts
 from fleet.management.usage import SpeakingCommand, seconds
@@ -86,7 +87,7 @@ class Command(SpeakingCommand):
         except FleetError as error:
             sys.exit(self._refused(error.as_dict()))
         except database.AWAY as away:
-            sys.exit(self._refused(database.unavailable(away).as_dict()))
+            sys.exit(self._refused(without_database(away).as_dict()))
         except KeyboardInterrupt:
             self._tell(
                 "Left. If the message was sent already, it goes on without you; its answer will be in the console."
@@ -117,6 +118,7 @@ class Command(SpeakingCommand):
             ended = asyncio.run(listener.listen(max(until - time.monotonic(), 0)))
             turn = Turn.objects.select_related("identity", "person", "execution", "taken_by").get(pk=turn.pk)
             if turn.taken_by is None:
+                listener.tell(but=turn.sentence)
                 return turn, listener, ended
             self._tell(turn.sentence)
             turn = turn.taken_by
@@ -167,6 +169,7 @@ class Listener:
     def __init__(self, command: Command, turn: Turn) -> None:
         self.command, self.turn = command, turn
         self.said = False
+        self._told: int = 0  # the last of the turn's notices
         self._interrupted = False
         self._at_line_start = True
 
@@ -187,17 +190,21 @@ class Listener:
         return ended
 
     async def _follow(self) -> None:
+        state = ""
         async for glimpse in follow(self.turn.pk, conversation_id=self.turn.conversation_id):
-            if glimpse and glimpse.state == TurnState.QUEUED:
-                await in_thread(self._say_why_it_waits)
+            if glimpse and glimpse.state != state and glimpse.state not in TURN.final:
+                state = glimpse.state
+                await in_thread(self.tell)
             for event in glimpse.events if glimpse else ():
                 self._show_event(event)
 
-    def _say_why_it_waits(self) -> None:
-        """Tell what the person was told who may see no other screen."""
-        notice = Message.objects.filter(turn=self.turn, author=Author.SYSTEM).order_by("-pk").first()
-        if notice:
-            self.command.warn(notice.text)
+    def tell(self, but: str = "") -> None:
+        """Tell what the person was told about the turn since the last time, except the sentence that is told anyway."""
+        notices = Message.objects.filter(turn=self.turn, author=Author.SYSTEM, pk__gt=self._told).order_by("pk")
+        for notice in notices:
+            self._told = notice.pk
+            if notice.text != but:
+                self.command.warn(notice.text)
 
     def _show_event(self, event: ExecutionEvent) -> None:
         text = event.payload.get("text", "")

@@ -9,14 +9,15 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from execution import outcomes
 from fleet.console.wording import duration
+from fleet.kernel.commands import FleetCommand
 from fleet.kernel.transitions import Machine
 
 
-class Command(BaseCommand):
+class Command(FleetCommand):
     """The tables are the truth; the pages are drawn from them and checked."""
 
     help = "Draw the state diagrams in docs/states from the transition tables; --check fails when they are not current."

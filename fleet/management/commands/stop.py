@@ -6,10 +6,10 @@ import sys
 import time
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from fleet.kernel.actors import Actor
-from fleet.kernel.exceptions import FleetError
+from fleet.kernel.commands import FleetCommand
 from fleet.management.usage import seconds
 from governance import actions, queries
 from governance.models import KillOrder
@@ -19,7 +19,7 @@ from identities import queries as identity_queries
 MAY_STILL_LIVE = 3  # the exit code when the order is in force and not everything was seen gone in time
 
 
-class Command(BaseCommand):
+class Command(FleetCommand):
     """Stops the fleet or one bot, and shows the receipt as it is written."""
 
     help = "Stop all bots, or one: nothing new starts, and running processes are killed (or, with --drain, finish)."
@@ -33,10 +33,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Give the order, wait for silence, print the receipt."""
-        try:
-            order = self._give(options["identity"], options)
-        except FleetError as error:
-            raise CommandError(error.sentence) from error
+        order = self._give(options["identity"], options)
         give_up = time.monotonic() + options["wait"]
         while order.state == OrderState.STOPPING and time.monotonic() < give_up:
             time.sleep(0.1)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.db import connection
 
+from fleet.kernel.commands import FleetCommand
 from gateways.service import serve
 
 
-class Command(BaseCommand):
+class Command(FleetCommand):
     """One process serves all bots; `--only` splits them over several."""
 
+    serves = True
     help = "Carry messages between chat platforms and bots, until it is told to end."
     requires_system_checks: list[str] = []
 

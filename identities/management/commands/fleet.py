@@ -6,16 +6,16 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from fleet.kernel.actors import Actor
-from fleet.kernel.exceptions import FleetError
+from fleet.kernel.commands import FleetCommand
 from identities import actions, queries
 from identities.queries.declared import Change
 
 
-class Command(BaseCommand):
+class Command(FleetCommand):
     """What a file says and what the database holds are compared field by field; the same file twice changes nothing."""
 
     help = "Write the fleet as YAML (export), or make it what a YAML file says (apply, with --dry-run only show it)."
@@ -29,14 +29,11 @@ class Command(BaseCommand):
         apply.add_argument("--dry-run", action="store_true", help="only show what would change")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run the verb; a refusal becomes one sentence."""
-        try:
-            if options["verb"] == "export":
-                self.stdout.write(actions.write_declaration(queries.declared_fleet()), ending="")
-            else:
-                self._apply(options["file"], dry_run=options["dry_run"])
-        except FleetError as error:
-            raise CommandError(error.sentence) from error
+        """Run the verb."""
+        if options["verb"] == "export":
+            self.stdout.write(actions.write_declaration(queries.declared_fleet()), ending="")
+        else:
+            self._apply(options["file"], dry_run=options["dry_run"])
 
     def _apply(self, file: Path, *, dry_run: bool) -> None:
         try:

@@ -91,6 +91,26 @@ class TestWhoMayOpenIt:
         assert socket.close_code() == code
 
 
+@pytest.fixture
+def chained(two_logins, turn, ada):
+    """Ada's first login is at work on a turn, and another can answer."""
+    Identity.objects.filter(pk=ada.pk).update(provider_chain=CHAIN)
+    scenes.answer(turn, "One.")
+    said = scenes.say("More", account="web:ada", chat_id="c1", sender_id=str(turn.person_id), person_id=turn.person_id)
+    execution = scenes.running(Turn.objects.get(pk=said.turn_id))
+    write(execution, (EventKind.NOTICE, {"text": "Trying."}), (EventKind.NOTICE, {"text": "Trying again."}))
+    return execution
+
+
+def give_up(execution):
+    """Its login is used up; the turn goes to the other one."""
+    turn = execution.turn
+    refused = {"cause": Cause.USAGE_LIMIT, "retry_at": clock.now() + dt.timedelta(hours=1)}
+    scenes.end(execution, ExecutionState.FAILED, OutcomeClass.LIMIT, **refused)
+    conversation_actions.advance(turn.conversation_id)
+    return Turn.objects.get(pk=turn.pk)
+
+
 class TestWhatItCarries:
     def test_the_answer_as_it_is_written(self, browser, address, turn):
         execution = scenes.running(turn)
@@ -98,7 +118,8 @@ class TestWhatItCarries:
         socket.next(type="sync")
         write(execution, (EventKind.TEXT, {"text": "Good "}))
         first = socket.next(type="event")
-        assert first == {"type": "event", "turn": turn.pk, "seq": 1, "kind": "text", "text": "Good "}
+        place = {"turn": turn.pk, "execution": execution.pk, "seq": 1}
+        assert first == {"type": "event", **place, "kind": "text", "text": "Good "}
         write(execution, (EventKind.TEXT, {"text": "day."}))
         assert socket.next(type="event")["text"] == "day."
 
@@ -157,22 +178,11 @@ class TestWhatItCarries:
         frame = socket.next(type="event", kind="text")
         assert (frame["turn"], frame["seq"], frame["text"]) == (following.pk, 1, "Two.")
 
-    def test_an_execution_that_takes_the_turn_over_is_told_from_its_beginning(
-        self, two_logins, browser, address, turn, ada
-    ):
-        Identity.objects.filter(pk=ada.pk).update(provider_chain=CHAIN)
-        scenes.answer(turn, "One.")
-        said = scenes.say(
-            "More", account="web:ada", chat_id="c1", sender_id=str(turn.person_id), person_id=turn.person_id
-        )
-        turn = Turn.objects.get(pk=said.turn_id)
-        first = scenes.running(turn)
-        write(first, (EventKind.NOTICE, {"text": "Trying."}), (EventKind.NOTICE, {"text": "Trying again."}))
+    def test_an_execution_that_takes_the_turn_over_is_told_from_its_beginning(self, chained, browser, address):
+        first = chained
         socket = browser.open(address)
         socket.next(type="sync")
-        refused = {"cause": Cause.USAGE_LIMIT, "retry_at": clock.now() + dt.timedelta(hours=1)}
-        scenes.end(first, ExecutionState.FAILED, OutcomeClass.LIMIT, **refused)
-        conversation_actions.advance(turn.conversation_id)
+        turn = give_up(first)
         write(scenes.running(turn), (EventKind.TEXT, {"text": "Two."}))
         assert socket.next(type="turn", anew=True)["turn"] == turn.pk
         frame = socket.next(type="event", kind="text")
@@ -196,6 +206,28 @@ class TestComingBack:
         frames = browser.open(f"{address}?turn={turn.pk}&after=3").until(type="sync")
         assert texts(frames) == ["4 ", "5 "]
         assert frames[-1]["last_seq"] == 5
+
+    def test_goes_on_in_the_execution_that_the_page_names(self, browser, address, turn, execution):
+        frames = browser.open(f"{address}?turn={turn.pk}&execution={execution.pk}&after=3").until(type="sync")
+        assert texts(frames) == ["4 ", "5 "]
+        assert frames[-1]["execution"] == execution.pk
+
+    def test_after_another_execution_took_the_turn_over_that_one_is_told_whole(self, chained, browser, address):
+        turn = give_up(chained)
+        write(scenes.running(turn), *[(EventKind.TEXT, {"text": text}) for text in ("Two", ", ", "then.")])
+        frames = browser.open(f"{address}?turn={turn.pk}&execution={chained.pk}&after=2").until(type="sync")
+        assert texts(frames) == ["Two", ", ", "then."]
+        assert frames[0]["anew"]
+
+    def test_between_two_executions_the_next_one_is_told_whole(self, chained, browser, address):
+        turn = chained.turn
+        refused = {"cause": Cause.USAGE_LIMIT, "retry_at": clock.now() + dt.timedelta(hours=1)}
+        scenes.end(chained, ExecutionState.FAILED, OutcomeClass.LIMIT, **refused)
+        socket = browser.open(f"{address}?turn={turn.pk}&after=2")
+        socket.next(type="sync")
+        conversation_actions.advance(turn.conversation_id)
+        write(scenes.running(Turn.objects.get(pk=turn.pk)), (EventKind.TEXT, {"text": "Two."}))
+        assert socket.next(type="event", kind="text")["text"] == "Two."
 
     def test_without_a_place_it_is_told_from_the_beginning(self, browser, address, execution):
         assert len(texts(browser.open(address).until(type="sync"))) == 5
