@@ -113,6 +113,7 @@ def profile(
     fresh: Iterable[tuple[Path, Path]] = (),
     empty: Iterable[Path] = (),
     blank: Iterable[tuple[Path, Path]] = (),
+    begins: Path | None = None,
 ) -> Profile:
     """Return the walls around whatever works in this workspace; what is Fleet's own and what is other bots' is not inside."""
     return Profile(
@@ -124,6 +125,7 @@ def profile(
         fresh=tuple(fresh),
         empty=tuple(empty),
         blank=tuple(blank),
+        begins=begins,
     )
 
 
