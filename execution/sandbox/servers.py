@@ -92,7 +92,12 @@ def _program(prompt: Prompt, server: Connection, path: Path, environment: Mappin
         cwd = own = path.with_suffix("")
         own.mkdir(mode=0o700)
         argv[0] = shutil.which(argv[0], path=basic.get("PATH")) or argv[0]
-    variables = {"HOME": os.fspath(own), "FLEET_WORKSPACE": os.fspath(prompt.workspace), **basic, **dict(server.settings)}
+    variables = {
+        "HOME": os.fspath(own),
+        "FLEET_WORKSPACE": os.fspath(prompt.workspace),
+        **basic,
+        **dict(server.settings),
+    }
     return {
         "name": server.name,
         "socket": os.fspath(path),

@@ -133,7 +133,9 @@ class TestSessions:
 
     def test_a_session_is_found_by_the_agent_that_began_it(self, home: Path) -> None:
         Sessions(home, "scribe").keep("s", "theirs")
-        found = [Sessions(*place).find("s") for place in [(home, "scribe"), (home, "other"), (home.parent / "b", "scribe")]]
+        found = [
+            Sessions(*place).find("s") for place in [(home, "scribe"), (home, "other"), (home.parent / "b", "scribe")]
+        ]
         assert found == ["theirs", "", ""]
 
     def test_nothing_of_it_is_in_the_bots_home(self, home: Path) -> None:

@@ -17,7 +17,11 @@ class Sessions:
     """
 
     def __init__(self, home: Path, agent: str) -> None:
-        self._directories = (home.parent / PLACE, home.parent / PLACE / home.name, home.parent / PLACE / home.name / agent)
+        self._directories = (
+            home.parent / PLACE,
+            home.parent / PLACE / home.name,
+            home.parent / PLACE / home.name / agent,
+        )
 
     def find(self, session_id: str) -> str:
         """Return the agent's own id of this session; empty when it has none here."""
