@@ -196,7 +196,8 @@ class McpServerForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscript
     command = forms.CharField(
         required=False,
         widget=UnfoldAdminTextInputWidget(),
-        help_text="as in a shell, for a program: npx -y some-server --flag",
+        help_text="as in a shell, for a program: npx -y some-server --flag. It begins in an empty directory; write paths in full. "
+        "Where the bot works stands in its variable FLEET_WORKSPACE.",
     )
     secrets = forms.CharField(
         required=False,

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from execution.ports import Confinement, Finished, NotPrepared, Prompt
-from execution.sandbox import refusals, startfiles, troubles
+from execution.sandbox import pinned, refusals, startfiles, troubles
 from execution.sandbox.presence import check_enclosable, is_on
 from execution.sandbox.profile import Profile
 from execution.shim import network
@@ -69,9 +69,15 @@ def enclose(argv: Sequence[str], environment: Mapping[str, str], *, prompt: Prom
     if not is_enclosed(confinement):
         return Enclosed((*needs.before, *argv), dict(environment))
     check_enclosable(confinement)
+    own_directories(prompt.home, *pinned.places(prompt.home))
+    covered = (*needs.empty, *(path for _, path in needs.fresh))
     walls = profile(
         prompt.workspace,
-        writable=(prompt.home, *needs.writable),
+        writable=(
+            prompt.home,
+            *pinned.pins(prompt.home, mounted=needs.writable, covered=covered),
+            *needs.writable,
+        ),
         readable=(*_certificates(environment), *needs.programs),
         nests=needs.nests,
         fresh=needs.fresh,
@@ -94,12 +100,12 @@ def scratch() -> Iterator[Path]:
 
 
 def own_directories(*paths: Path) -> None:
-    """Make these directories, outermost first. A link in the place of one is removed: the bot could have made it.
+    """Make these directories, outermost first. A link or a file in the place of one is removed: the bot could have made it.
 
     Whatever Fleet itself writes or binds below a bot's home goes through here, or it would be led out by such a link.
     """
     for path in paths:
-        if path.is_symlink():
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
             path.unlink()
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -113,6 +119,7 @@ def profile(
     fresh: Iterable[tuple[Path, Path]] = (),
     empty: Iterable[Path] = (),
     blank: Iterable[tuple[Path, Path]] = (),
+    begins: Path | None = None,
 ) -> Profile:
     """Return the walls around whatever works in this workspace; what is Fleet's own and what is other bots' is not inside."""
     return Profile(
@@ -124,6 +131,7 @@ def profile(
         fresh=tuple(fresh),
         empty=tuple(empty),
         blank=tuple(blank),
+        begins=begins,
     )
 
 

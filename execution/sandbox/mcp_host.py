@@ -90,6 +90,7 @@ def start(server: dict[str, Any], opened: socket.socket, secrets: dict[str, str]
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.dup2(connection.fileno(), 0)
             os.dup2(connection.fileno(), 1)
+            os.chdir(server["cwd"])
             os.execve(server["argv"][0], server["argv"], {**server["environment"], **secrets})  # noqa: S606 - no shell
         finally:
             os._exit(127)

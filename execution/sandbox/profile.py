@@ -21,7 +21,8 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix
 class Profile:
     """`writable` and `readable` are paths that keep their names inside; `hidden` ones are empty there, whatever they lie in. `fresh` ones
     are another directory there, as (which, where), that can be written and goes with the sandbox; `empty` ones begin empty, are kept in
-    memory and go with it too. `blank` are files as (which, where), that nobody can write there.
+    memory and go with it too. `blank` are files as (which, where), that nobody can write there. What runs there begins in `begins`, or
+    in the workspace.
 
     `nests`: the CLI builds sandboxes of its own inside, so it may have namespaces of its own.
     """
@@ -34,11 +35,12 @@ class Profile:
     fresh: tuple[tuple[Path, Path], ...] = ()
     empty: tuple[Path, ...] = ()
     blank: tuple[tuple[Path, Path], ...] = ()
+    begins: Path | None = None
 
     def argv(self) -> list[str]:
         """Return the command that whatever follows runs in."""
         etc = ("--ro-bind", str(configuration.directory()), "/etc")
-        rest = ("--chdir", str(self.workspace), "--")
+        rest = ("--chdir", str(self.begins or self.workspace), "--")
         return [BWRAP, *_walls(self.nests), *_system(), *etc, *self._places(), *rest]
 
     def _places(self) -> Iterator[str]:

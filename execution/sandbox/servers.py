@@ -21,6 +21,7 @@ from identities.states import Transport
 
 HOST = Path(__file__).with_name("mcp_host.py")
 CONNECT = Path(__file__).with_name("mcp_connect.py")
+OWN = Path("/tmp")  # noqa: S108 - in walls of its own, in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,30 @@ def _connector(path: Path, kept: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _program(prompt: Prompt, server: Connection, path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the host starts: the server in walls of its own, where it sees the bot's workspace and nothing of its home."""
+    """Return what the host starts: the server in walls of its own, where it sees the bot's workspace and nothing of its home.
+
+    It begins in an empty directory of its own. Interpreters look for modules where they begin, and into the workspace the bot writes.
+    """
     basic = {name: environment[name] for name in ("PATH", "LANG") if name in environment}
     argv = list(server.command)
     if is_enclosed(prompt.confinement):
-        argv = [*profile(prompt.workspace).argv(), *argv]
+        cwd, own = Path("/"), OWN
+        argv = [*profile(prompt.workspace, begins=own).argv(), *argv]
         basic |= surroundings(basic, prompt.confinement)
     else:
+        cwd = own = path.with_suffix("")
+        own.mkdir(mode=0o700)
         argv[0] = shutil.which(argv[0], path=basic.get("PATH")) or argv[0]
-    variables = {"HOME": "/tmp", **basic, **dict(server.settings)}  # noqa: S108 - its own
-    return {"name": server.name, "socket": os.fspath(path), "argv": argv, "environment": variables}
+    variables = {
+        "HOME": os.fspath(own),
+        "FLEET_WORKSPACE": os.fspath(prompt.workspace),
+        **basic,
+        **dict(server.settings),
+    }
+    return {
+        "name": server.name,
+        "socket": os.fspath(path),
+        "argv": argv,
+        "cwd": os.fspath(cwd),
+        "environment": variables,
+    }

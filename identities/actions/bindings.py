@@ -103,6 +103,10 @@ def _check(server: McpServer) -> None:
         raise _invalid(server, " ".join(error.messages)) from error
     if server.transport != Transport.STDIO and "@" in server.url.partition("//")[2].partition("/")[0]:
         raise _invalid(server, "Its address contains a name to sign in with.")
+    if server.transport == Transport.STDIO and "/" in server.command[0] and not server.command[0].startswith("/"):
+        raise _invalid(
+            server, "Its program is named by a relative path, and it begins in an empty directory of its own."
+        )
     shown = [server.url, *server.command, *map(str, server.settings.values())]
     if any(masking.mask(text) != text for text in shown):
         raise _invalid(server, "Its command, address or settings contain a secret of this installation.")

@@ -12,7 +12,9 @@ server = MCPServer("crm")
 def find_customer(name: str) -> str:
     """Find a customer by name."""
     token = os.environ.get("CRM_TOKEN", "")
-    return f"{name} is customer 4711; token {hashlib.sha256(token.encode()).hexdigest()[:12]}; at {os.environ.get('CRM_REGION')}"
+    shown = hashlib.sha256(token.encode()).hexdigest()[:12]
+    place = f"at {os.environ.get('CRM_REGION')} in {os.environ.get('FLEET_WORKSPACE')}"
+    return f"{name} is customer 4711; token {shown}; {place}"
 
 
 @server.resource("crm://customers")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -119,9 +121,68 @@ class TestLaunch:
         settings.FLEET_PROVIDERS = {"scribe-2": "execution.providers.acp.provider.AcpProvider:scribe-2"}
         assert registry.get("scribe-2").capabilities.name == "scribe-2"
 
-    def test_a_session_is_found_by_the_agent_that_began_it(self, tmp_path: Path) -> None:
-        Sessions(tmp_path, "scribe").keep("s", "theirs")
-        assert (Sessions(tmp_path, "scribe").find("s"), Sessions(tmp_path, "other").find("s")) == ("theirs", "")
+
+class TestSessions:
+    """Which session of the agent's is which of ours, and what a bot can do about it."""
+
+    @pytest.fixture
+    def home(self, tmp_path: Path) -> Path:
+        home = tmp_path / "homes" / "ada"
+        home.mkdir(parents=True)
+        return home
+
+    def test_a_session_is_found_by_the_agent_that_began_it(self, home: Path) -> None:
+        Sessions(home, "scribe").keep("s", "theirs")
+        found = [
+            Sessions(*place).find("s") for place in [(home, "scribe"), (home, "other"), (home.parent / "b", "scribe")]
+        ]
+        assert found == ["theirs", "", ""]
+
+    def test_nothing_of_it_is_in_the_bots_home(self, home: Path) -> None:
+        Sessions(home, "scribe").keep("s", "theirs")
+        assert list(home.rglob("*")) == []
+
+    def test_what_the_bot_puts_where_it_once_was_is_neither_waited_for_nor_followed(self, home: Path) -> None:
+        place = home / ".fleet-acp" / "scribe"
+        place.mkdir(parents=True)
+        os.mkfifo(place / "pipe")
+        (place / "link").symlink_to("/etc/hostname")
+        assert [Sessions(home, "scribe").find(name) for name in ("pipe", "link")] == ["", ""]
+
+    @pytest.mark.parametrize("planted", ["pipe", "link", "endless", "odd"])
+    def test_a_bot_without_walls_holds_nobody_up_either(self, home: Path, planted: str) -> None:
+        sessions = Sessions(home, "scribe")
+        sessions.keep("s", "theirs")
+        (file,) = (path for path in home.parent.rglob("s") if path.is_file())
+        file.unlink()
+        match planted:
+            case "pipe":
+                os.mkfifo(file)
+            case "link":
+                file.symlink_to("/etc/hostname")
+            case "endless":
+                file.touch()
+                os.truncate(file, 100 * 1024**2)
+            case "odd":
+                file.write_text("theirs\nand more")
+        assert sessions.find("s") == ""
+        sessions.keep("s", "theirs")
+        assert sessions.find("s") == "theirs"
+
+    def test_a_directory_that_became_a_link_leads_nobody_out(self, home: Path, tmp_path: Path) -> None:
+        sessions = Sessions(home, "scribe")
+        sessions.keep("s", "theirs")
+        (file,) = (path for path in home.parent.rglob("s") if path.is_file())
+        (tmp_path / "outside").mkdir()
+        shutil.rmtree(file.parent)
+        file.parent.symlink_to(tmp_path / "outside")
+        sessions.keep("s", "theirs")
+        assert list((tmp_path / "outside").iterdir()) == []
+
+    @pytest.mark.parametrize("odd", ["", "a\nb", "\ud800", "x" * 1000])
+    def test_an_id_that_no_agent_gives_is_not_kept(self, home: Path, odd: str) -> None:
+        Sessions(home, "scribe").keep("s", odd)
+        assert Sessions(home, "scribe").find("s") == ""
 
 
 class Line:

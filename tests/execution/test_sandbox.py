@@ -104,6 +104,35 @@ class TestFiles:
         assert said.count("No such file") >= 2 and "diary of" not in said and "root:" not in said
         assert (settings.FLEET_HOMES / "boris" / "diary").read_text() == "the diary of boris"
 
+    @pytest.mark.parametrize(
+        "place", [".claude", ".claude/projects", ".codex", ".codex/sessions", ".codex/fleet-threads"]
+    )
+    def test_it_puts_nothing_in_the_place_of_a_directory_that_is_mounted_for_another_process(
+        self, prompt: Prompt, place: str
+    ) -> None:
+        """A rename there takes the mount along in every other sandbox, and a link is followed by what is mounted next."""
+        path = prompt.home / place
+        said = inside(
+            prompt,
+            f"cd $HOME; mkdir -p {place}; mv {place} {place}-away; rm -r {place}; ln -sT /etc {place}; ls -d {place}",
+        )
+        assert said.count("busy") >= 2, said
+        assert path.is_dir() and not path.is_symlink() and not path.with_name(f"{path.name}-away").exists()
+
+    @pytest.mark.parametrize("left", ["link", "dangling", "file"])
+    @pytest.mark.parametrize("place", [".claude", ".codex/sessions"])
+    def test_what_was_left_in_the_place_of_one_is_removed(
+        self, prompt: Prompt, tmp_path: Path, place: str, left: str
+    ) -> None:
+        path = prompt.home / place
+        path.parent.mkdir(exist_ok=True)
+        if left == "file":
+            path.write_text("mine")
+        else:
+            path.symlink_to(tmp_path / "run" if left == "link" else "/no/such")
+        assert inside(prompt, f"echo in > $HOME/{place}/new; cat $HOME/{place}/new") == "in\n"
+        assert (path / "new").is_file() and not path.is_symlink()
+
     def test_it_sees_nothing_of_fleet_itself(self, prompt: Prompt, settings) -> None:
         secret = settings.FLEET_VAR / "keys" / "canary"
         secret.parent.mkdir(parents=True, exist_ok=True)

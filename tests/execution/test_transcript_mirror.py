@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import tracemalloc
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,9 @@ from django.db import connection
 from execution import actions, queries
 from execution.engine.mirror import Mirror
 from execution.models import TranscriptLine
+from execution.ports import Prompt
 from execution.providers.claude import mirror
+from execution.sandbox import plain
 from execution.states import ExecutionState
 from tests.emulators.model import ModelEmulator
 from tests.execution.running import Run, run, table
@@ -51,6 +56,54 @@ def test_only_sessions_that_were_silent_for_long_are_forgotten():
     actions.mirror_transcript(project="p", session_id="spoken in again", path="", entries=[{"type": "user"}])
     assert actions.forget_transcripts() == 1
     assert set(TranscriptLine.objects.values_list("session_id", flat=True)) == {"spoken in again", "new"}
+
+
+@pytest.fixture
+def lost(settings, tmp_path: Path) -> Iterator[tuple[Prompt, Path]]:
+    """A session to resume of whose transcript there is a copy of two lines, and where its file is on this host."""
+    settings.FLEET_TRANSCRIPT_STORE = "execution.engine.mirror.Mirror"
+    mirror.store.cache_clear()
+    prompt = Prompt("", "m", tmp_path / "work", tmp_path / "home", str(uuid.uuid4()), 1)
+    lines = [{"type": "user", "uuid": str(uuid.uuid4()), "text": said} for said in ("One", "Two")]
+    actions.mirror_transcript(project="p", session_id=prompt.session_id, path="", entries=lines)
+    mirror.put_back(prompt)
+    (file,) = prompt.home.rglob("*.jsonl")
+    yield prompt, file
+    mirror.store.cache_clear()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestWhatTheBotPutInTheFilesPlace:
+    def test_a_huge_one_is_counted_in_pieces(self, lost: tuple[Prompt, Path]) -> None:
+        """Its holes take no room on the disk. Read as a whole, they take a worker's memory, and with it all other bots' turns."""
+        prompt, file = lost
+        size = 200 * 1024**2
+        os.truncate(file, size)
+        tracemalloc.start()
+        mirror.put_back(prompt)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < size // 20
+        assert file.stat().st_size == size, "it has the lines of the copy, so it stays"
+
+    def test_one_that_is_too_large_to_be_read_makes_way_for_the_copy(self, lost: tuple[Prompt, Path]) -> None:
+        prompt, file = lost
+        os.truncate(file, plain.LARGEST + 1)
+        mirror.put_back(prompt)
+        assert len(file.read_bytes().splitlines()) == 2
+
+    @pytest.mark.parametrize("planted", ["pipe", "link"])
+    def test_a_pipe_or_a_link_makes_way_as_well(self, lost: tuple[Prompt, Path], tmp_path: Path, planted: str) -> None:
+        prompt, file = lost
+        (tmp_path / "theirs").write_text("a\nb\nc\n")
+        file.unlink()
+        if planted == "pipe":
+            os.mkfifo(file)
+        else:
+            file.symlink_to(tmp_path / "theirs")
+        mirror.put_back(prompt)
+        assert file.is_file() and not file.is_symlink() and len(file.read_text().splitlines()) == 2
+        assert (tmp_path / "theirs").read_text() == "a\nb\nc\n"
 
 
 @pytest.fixture

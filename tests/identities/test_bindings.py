@@ -134,6 +134,15 @@ class TestServers:
         with pytest.raises(Invalid, match="cannot be stored"):
             connect(ada, **fields)
 
+    @pytest.mark.parametrize("program", ["./crm-mcp", "tools/crm-mcp"])
+    def test_a_program_by_a_relative_path_is_refused_since_a_bot_could_have_written_it(
+        self, ada: Identity, program: str
+    ) -> None:
+        with pytest.raises(Invalid, match="cannot be stored") as refused:
+            connect(ada, command=[program])
+        assert "relative path" in refused.value.sentence
+        connect(ada, command=["/opt/crm-mcp", "data/by-argument"])
+
     def test_a_known_secret_does_not_become_an_argument(self, ada: Identity) -> None:
         masking.register("canary-in-an-argument")
         with pytest.raises(Invalid, match="contain a secret"):

@@ -38,6 +38,7 @@ class AcpRun(CliRun):
         self.name = agent.name
         self._agent = agent
         self._sessions = Sessions(prompt.home, agent.name)
+        self._known = ""
         self._opened = Opened("", "", fresh=True)
         self._plan: launch.Launch  # while it is being prepared
         self._translator: Translator | None = None
@@ -48,6 +49,7 @@ class AcpRun(CliRun):
 
     def prepare(self) -> ProcessFacts:
         """Start the agent and wait until its session is open."""
+        self._known = self._sessions.find(self._prompt.session_id)
         self._plan = launch.prepare(self._agent, self._prompt)
         facts = self._spawn(self._plan)
         self._wait_ready()
@@ -64,9 +66,8 @@ class AcpRun(CliRun):
         self._connection = Connection(self._hear, self._transport)
         prompt = self._prompt
         if not self._adopted:
-            known = self._sessions.find(prompt.session_id)
             servers, sockets = self._plan.servers, self._plan.sockets
-            self._opened = await shake_hands(self._connection, self._agent, prompt, known=known, servers=servers)
+            self._opened = await shake_hands(self._connection, self._agent, prompt, known=self._known, servers=servers)
             await wait_connected(sockets)
         if self._opened.fresh and prompt.resume:
             self._events.put(Notice(LOST_SESSION, lasting=True))

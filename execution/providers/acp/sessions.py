@@ -5,26 +5,45 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
+from execution.sandbox import open_plain, own_directories
+
+PLACE = ".acp-sessions"
+LONGEST = 512  # characters of an id
+
 
 class Sessions:
-    """One small file per session in the bot's home, apart for each agent."""
+    """One small file per session, apart for each bot and agent: beside the bot's home, so that it is on every host where the home is, and
+    outside of it, where nothing inside the bot's walls sees or writes it.
+    """
 
     def __init__(self, home: Path, agent: str) -> None:
-        self._directory = home / ".fleet-acp" / agent
+        self._directories = (
+            home.parent / PLACE,
+            home.parent / PLACE / home.name,
+            home.parent / PLACE / home.name / agent,
+        )
 
     def find(self, session_id: str) -> str:
         """Return the agent's own id of this session; empty when it has none here."""
         try:
-            return self._path(session_id).read_text()
+            with open_plain(self._path(session_id)) as file:
+                found = file.read(LONGEST + 1)
         except OSError:
             return ""
+        return found if _is_plain(found) else ""
 
     def keep(self, session_id: str, theirs: str) -> None:
-        """Remember it."""
-        self._directory.mkdir(exist_ok=True, parents=True, mode=0o700)
+        """Remember it, unless it is none that could be found again: then the next turn begins afresh and says so."""
+        if not _is_plain(theirs):
+            return
+        own_directories(*self._directories)
         draft = self._path(session_id).with_suffix(f".{secrets.token_hex(8)}")
         draft.write_text(theirs)
         draft.replace(self._path(session_id))
 
     def _path(self, session_id: str) -> Path:
-        return self._directory / session_id
+        return self._directories[-1] / session_id
+
+
+def _is_plain(theirs: str) -> bool:
+    return 0 < len(theirs) <= LONGEST and theirs.isprintable()

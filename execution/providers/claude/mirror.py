@@ -6,7 +6,8 @@ import asyncio
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -18,7 +19,10 @@ from django.utils.module_loading import import_string
 from execution.ports import Prompt
 from execution.providers.claude import launch
 from execution.providers.claude.transcripts import TRANSCRIPTS
-from execution.sandbox import own_directories
+from execution.sandbox import open_plain, own_directories
+from execution.sandbox.plain import LARGEST
+
+PIECE = 1024**2
 
 
 class TranscriptStore(Protocol):
@@ -66,8 +70,13 @@ def put_back(prompt: Prompt) -> None:
 
 
 def _lines(file: Path) -> int:
-    """Return how many lines there are; none in what is no file of its own, as the bot might have put there."""
-    return file.read_bytes().count(b"\n") if file.is_file() and not file.is_symlink() else 0
+    """Return how many lines there are; none in what is no file of its own or too large, as the bot might have put there."""
+    try:
+        with open_plain(file) as opened:
+            pieces = islice(iter(partial(opened.buffer.read, PIECE), b""), LARGEST // PIECE)  # it may grow meanwhile
+            return sum(piece.count(b"\n") for piece in pieces)
+    except OSError:
+        return 0
 
 
 def _write(file: Path, lines: Sequence[str]) -> None:
