@@ -8,10 +8,12 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from budgets.ports import LARGEST
 from budgets.states import Billing
 from execution.outcomes import Ruling
 from execution.retrying import Retrying
@@ -119,6 +121,19 @@ class Usage:
     output: int = 0
     reasoning: int = 0
     web_searches: int = 0
+
+    def at_least(self, before: Usage) -> Usage:
+        """Return this report with the higher number of each unit: a message is reported early, and again when it is complete."""
+        return replace(self, **{unit: max(getattr(self, unit), getattr(before, unit)) for unit in _units()})
+
+    def is_believable(self) -> bool:
+        """Return whether a message can have used this."""
+        return all(0 <= getattr(self, unit) <= LARGEST for unit in _units())
+
+
+@cache
+def _units() -> tuple[str, ...]:
+    return tuple(unit.name for unit in fields(Usage) if unit.type == "int")
 
 
 @dataclass(frozen=True, slots=True)

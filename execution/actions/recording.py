@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.models import Max
 
 from budgets import actions as budget_actions
-from budgets.ports import LARGEST, LONGEST_NAME, Metered, UsageUnits
+from budgets.ports import LONGEST_NAME, Metered, UsageUnits
 from budgets.states import Billing
 from execution.cleaning import clean
 from execution.models import Execution, ExecutionEvent
@@ -109,15 +109,10 @@ def meter(*, execution: Execution, usages: Sequence[Usage], billing: Billing) ->
     return budget_actions.meter(
         reservation_id=execution.reservation_id,
         execution_id=execution.pk,
-        usages=[_units(usage) for usage in usages if is_believable(usage)],
+        usages=[_units(usage) for usage in usages if usage.is_believable()],
         provider=execution.provider,
         billing=billing,
     )
-
-
-def is_believable(usage: Usage) -> bool:
-    """Return whether a message can have used this."""
-    return all(0 <= getattr(usage, unit) <= LARGEST for unit in Usage.__slots__ if unit not in _NAMES)
 
 
 def _units(usage: Usage) -> UsageUnits:

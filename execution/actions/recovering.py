@@ -14,7 +14,7 @@ from django.db.models import F
 
 from execution import queries
 from execution.actions.closing import Ending, close
-from execution.actions.recording import Line, is_believable, meter
+from execution.actions.recording import Line, meter
 from execution.cleaning import clean
 from execution.models import Execution, ExecutionQuerySet
 from execution.policies import sentence_of_stop
@@ -133,6 +133,6 @@ def _meter(row: Execution, recovered: Recovered | None) -> dict[str, Any]:
 
 
 def _fields(recovered: Recovered | None, costs: dict[str, Any]) -> dict[str, Any]:
-    usages = [usage for usage in recovered.usages if is_believable(usage)] if recovered else []
+    usages = [usage for usage in recovered.usages if usage.is_believable()] if recovered else []
     tokens = {unit: sum(getattr(usage, unit) for usage in usages) for unit in _UNITS} if usages else {}
     return {"epoch": F("epoch") + 1, "details": {"recovered": recovered is not None}, **tokens, **costs}

@@ -178,8 +178,8 @@ def fork(bench: Bench) -> None:
 
 
 def usage(bench: Bench) -> None:
-    """Every answer is counted once, in disjoint units, also in a resumed session."""
-    turns = [bench.turn("One."), bench.turn("Two.", session_turns=1)]
+    """Every answer is counted once, in disjoint units, however its end tells it, also in a resumed session."""
+    turns = [bench.turn(f"One. {model.BRIEF}"), bench.turn("Two.", session_turns=1)]
     used = [usage for events in turns for usage in _used(events)]
     need(used, "It does not tell what it used: the cost of its turns is unknown.")
     counted = {
@@ -194,7 +194,11 @@ def usage(bench: Bench) -> None:
 
 
 def _used(events: Sequence[ProviderEvent]) -> list[Usage]:
-    return list({event.usage.message_id: event.usage for event in only(events, UsageReported)}.values())
+    """Return what each message used, as the ledger has it: the highest number of each unit that was told."""
+    used: dict[str, Usage] = {}
+    for told in only(events, UsageReported):
+        used[told.usage.message_id] = told.usage.at_least(used.get(told.usage.message_id, told.usage))
+    return list(used.values())
 
 
 def characters(bench: Bench) -> None:

@@ -1,7 +1,7 @@
 """A model API on loopback that behaves as the last thing said to it asks: enough of the Messages and the Responses API for a check.
 
 It ships with the product, so that an operator can check a new CLI without the tests. What it is asked for: `check:tool`,
-`check:once`, `check:wait`, `check:fail=<kind>`; anything else is repeated.
+`check:once`, `check:wait`, `check:brief`, `check:fail=<kind>`; anything else is repeated.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 TOOL, ONCE, WAIT, FAIL = "check:tool", "check:once", "check:wait", "check:fail="
+BRIEF = "check:brief"  # the end of the message tells its output alone, as the Messages API documents it
 COMMAND = "echo checked"
 RUNS = "runs"  # the file in which a command that may run once leaves a line each time
 _COMMANDS = {TOOL: COMMAND, ONCE: f"echo ran >>{RUNS}"}
@@ -248,7 +249,8 @@ def _messages(asked: dict[str, Any], said: str, *, results: bool, number: int) -
         yield {"type": WAIT}
     yield {"type": "content_block_stop", "index": 0}
     stop = "tool_use" if command else "end_turn"
-    yield {"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": None}, "usage": used}
+    told = {"output_tokens": OUTPUT} if BRIEF in said else used
+    yield {"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": None}, "usage": told}
     yield {"type": "message_stop"}
 
 

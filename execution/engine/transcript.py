@@ -6,13 +6,12 @@ import datetime as dt
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import structlog
 
 from execution import ports
-from execution.actions.recording import Line, is_believable
+from execution.actions.recording import Line
 from execution.cleaning import clean, storable
 from execution.ports import ProviderEvent, Usage
 from execution.retrying import Retrying
@@ -143,18 +142,13 @@ class Transcript:
 
     def _note_usage(self, usage: Usage) -> None:
         """Keep the highest number of each unit: a message is reported early and again when it is complete."""
-        if not is_believable(usage):
+        if not usage.is_believable():
             log.warning("usage.not_believed", usage=str(usage)[:500])
             self.disbelieved = True
             return
         before = self._usages.get(usage.message_id)
         if before is not None:
-            numbers = {
-                field.name: max(getattr(before, field.name), getattr(usage, field.name))
-                for field in fields(Usage)
-                if field.type == "int"
-            }
-            usage = Usage(usage.message_id, usage.model, **numbers)
+            usage = usage.at_least(before)
         if usage != before:
             self._usages[usage.message_id] = self._unmetered[usage.message_id] = usage
 

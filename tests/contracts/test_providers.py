@@ -366,6 +366,15 @@ class TestClaude:
         reports = highest(events_of(open_run(tools=("Task", "Bash")), "delegate"))
         assert sum(usage.output for usage in reports.values()) == 7 + 40 + 7
 
+    @pytest.mark.parametrize("end", ["whole", "output", "unsplit"])
+    def test_a_message_is_counted_once_however_its_end_tells_it(
+        self, open_run: Open, cast: ClaudeCast, end: str
+    ) -> None:
+        used = Usage(input=1000, output=200, cache_read=2000, cache_write_5m=300, cache_write_1h=5000, end=end)
+        cast.model.reply("count this", "Counted.", usage=used)
+        (counted,) = highest(events_of(open_run(), "count this")).values()
+        assert counted == ports.Usage(counted.message_id, counted.model, 1000, 2000, 300, 5000, 200)
+
     def test_the_model_gets_the_tools_that_were_granted(self, open_run: Open, cast: ClaudeCast) -> None:
         events_of(open_run(), cast.answer)
         assert cast.model.requests[-1].tools == ["Bash"]

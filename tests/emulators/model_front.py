@@ -111,7 +111,7 @@ class ModelFront:
         for _ in range(rule.details["megabytes"] * 16):
             await response.write(piece)
         await response.write(_event({"type": "content_block_stop", "index": 0}))
-        end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": rule.usage.as_api()}
+        end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": rule.usage.at_end()}
         await response.write(_event(end) + _event({"type": "message_stop"}))
         return response
 
@@ -147,7 +147,7 @@ def _with_usage(event: bytes, usage: Usage) -> bytes:
     if data["type"] == "message_start":
         data["message"]["usage"] = usage.as_api(output=1)
     else:
-        data["usage"] = usage.as_api()
+        data["usage"] = usage.at_end()
     return _event(data)
 
 

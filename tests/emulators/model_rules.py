@@ -18,7 +18,11 @@ _numbers = count(1)
 
 @dataclass(frozen=True)
 class Usage:
-    """Token counts; `input` leaves out what was read from or written to the cache, `reasoning` is a part of `output`."""
+    """Token counts; `input` leaves out what was read from or written to the cache, `reasoning` is a part of `output`.
+
+    `end` is how the Messages API tells them at the end of a streamed message: "whole", "output" (alone, as its documentation has
+    it), or "unsplit" (the cache writes of both lengths as one number).
+    """
 
     input: int = 12
     output: int = 7
@@ -26,6 +30,12 @@ class Usage:
     cache_write_5m: int = 0
     cache_write_1h: int = 0
     reasoning: int = 0
+    end: str = "whole"
+
+    def at_end(self) -> dict[str, Any]:
+        whole = self.as_api()
+        told = {"output": ["output_tokens"], "unsplit": [name for name in whole if name != "cache_creation"]}
+        return {name: whole[name] for name in told.get(self.end, whole)}
 
     def as_api(self, output: int | None = None) -> dict[str, Any]:
         return {

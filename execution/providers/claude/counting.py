@@ -24,25 +24,28 @@ class Counting:
         self._highest: dict[str, Usage] = {}
 
     def of_message(self, message_id: str, model: str, counts: Mapping[str, Any] | None) -> Usage | None:
-        """Return the API's counts of one message in our units; None when there is nothing to count."""
+        """Return the highest counts of one message so far, in our units; None when there is nothing to count.
+
+        A message is told more than once, and its end may tell its output alone: what a report leaves out stays as it was told.
+        """
         if not counts or not message_id or model == _SYNTHETIC:
             return None
-        written = counts.get("cache_creation") or {}
-        whole = _number(counts, "cache_creation_input_tokens")
-        usage = Usage(
+        before = self._highest.get(message_id, Usage(message_id, model))
+        short, long = _written_by(counts, before)
+        told = Usage(
             message_id=message_id,
             model=model,
             input_uncached=_number(counts, "input_tokens"),
             cache_read=_number(counts, "cache_read_input_tokens"),
-            cache_write_5m=_number(written, "ephemeral_5m_input_tokens") if written else whole,
-            cache_write_1h=_number(written, "ephemeral_1h_input_tokens"),
+            cache_write_5m=short,
+            cache_write_1h=long,
             output=_number(counts, "output_tokens"),
             reasoning=_number(counts.get("output_tokens_details") or {}, "thinking_tokens"),
             web_searches=_number(counts.get("server_tool_use") or {}, "web_search_requests"),
         )
-        before = self._highest.get(message_id)
-        if before is None or usage.output >= before.output:
-            self._highest[message_id] = usage
+        if not told.is_believable():
+            return told  # as it was told: whoever meters it has to know
+        self._highest[message_id] = usage = told.at_least(before)
         return usage
 
     def kept(self) -> list[dict[str, Any]]:
@@ -82,6 +85,15 @@ class Counting:
 
 def _number(counts: Mapping[str, Any], name: str) -> int:
     return int(counts.get(name) or 0)
+
+
+def _written_by(counts: Mapping[str, Any], before: Usage) -> tuple[int, int]:
+    """Return one message's cache writes of five minutes and of an hour; one number for both is split as the message was before."""
+    split = counts.get("cache_creation")
+    if split:
+        return _number(split, "ephemeral_5m_input_tokens"), _number(split, "ephemeral_1h_input_tokens")
+    long = before.cache_write_1h
+    return max(0, _number(counts, "cache_creation_input_tokens") - long), long
 
 
 def _sum(totals: Mapping[str, Mapping[str, Any]], name: str) -> int:
