@@ -87,6 +87,7 @@ class CliProcess:
         self._pipes, self._nursery, self._session_id = pipes, nursery, session_id
         self._shim: Shim | None = None
         self._scratch: Path | None = None
+        self._facts: ProcessFacts  # once it was started here
         self._lock = threading.Lock()
         self._killed = False
         self._ready: Future[None] = Future()
@@ -96,6 +97,12 @@ class CliProcess:
 
     def _spawn(self, plan: Plan) -> ProcessFacts:
         """Start the CLI and its life on the loop. Raises NotPrepared."""
+        facts = self._start_cli(plan)
+        self._begin_to_live()
+        return facts
+
+    def _start_cli(self, plan: Plan) -> ProcessFacts:
+        """Start the CLI, and note as whom. Raises NotPrepared."""
         self._scratch = plan.scratch
         with self._lock:
             if self._killed:
@@ -104,7 +111,7 @@ class CliProcess:
             self._shim = shim = self._nursery.take()
         self._pipes.attach(shim)
         try:
-            facts = shim.start(
+            self._facts = shim.start(
                 plan.argv,
                 environment=plan.environment,
                 secrets=plan.secrets,
@@ -115,8 +122,17 @@ class CliProcess:
         except OSError as error:
             why = f"It could not be started: {error.strerror}."
             raise NotPrepared(self._stopped() if self._killed else self._broken(why)) from error
-        self._begin_to_live()
-        return facts
+        return self._facts
+
+    def _end_cli(self) -> None:
+        """End the CLI, so that another can take its place in the same run. Raises NotPrepared."""
+        shim = self._shim
+        if shim is not None:
+            shim.stop(grace=KILL_GRACE_SECONDS)
+            if not shim.wait_gone(GONE_SECONDS):
+                raise NotPrepared(self._broken("It did not end when it was to begin anew."))
+            shim.close()
+        _remove(self._scratch)
 
     def _take_over(self, inherited: Inheritance) -> None:
         """Go on with a CLI that another worker has left. Raises NotPrepared."""

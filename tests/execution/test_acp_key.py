@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from execution.providers import registry
+from execution.providers.telling import LOST_SESSION
+from execution.shim.processes import is_alive
 from execution.states import ExecutionState
 from identities.models import Identity
 from tests.emulators import agents
@@ -50,6 +52,24 @@ def test_the_key_is_nowhere_to_be_found(run: Run, bot: Identity, settings, model
     assert key not in found and key not in everything_stored()
     written = (path for place in (settings.FLEET_HOMES, settings.FLEET_WORKSPACES) for path in place.rglob("*"))
     assert not [path for path in written if path.is_file() and key.encode() in path.read_bytes()]
+
+
+def test_a_session_that_is_lost_begins_anew_with_the_key(
+    run: Run, bot: Identity, settings, model_emulator: ModelEmulator
+) -> None:
+    (name,), session = bot.provider_chain, str(uuid.uuid4())
+    said = run(made.queued("My name is Eva.", identity=bot, provider=name, session_id=session))
+    assert said.state == ExecutionState.SUCCEEDED, said.sentence
+    for transcript in settings.FLEET_HOMES.rglob("*.jsonl"):
+        transcript.unlink()
+    row = run(made.queued("Who am I?", identity=bot, provider=name, session_id=session, session_turns=1))
+    assert (row.state, row.answer) == (ExecutionState.SUCCEEDED, "You said: Who am I?"), row.sentence
+    assert (row.details["told"], row.cause) == ([LOST_SESSION], "")
+    assert "Eva" not in str(model_emulator.requests[-1].messages)
+    assert not is_alive(said.pid, said.pid_started_at) and not is_alive(row.pid, row.pid_started_at)
+    again = run(made.queued("And now?", identity=bot, provider=name, session_id=session, session_turns=2))
+    assert (again.state, again.details.get("told")) == (ExecutionState.SUCCEEDED, None), again.sentence
+    assert "Who am I?" in str(model_emulator.requests[-1].messages)
 
 
 def test_an_agent_without_the_key_for_its_pipe_says_which_is_missing(bot: Identity, settings) -> None:

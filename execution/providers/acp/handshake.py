@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
 from acp.connection import Connection
 from acp.exceptions import RequestError
 from acp.meta import AGENT_METHODS, PROTOCOL_VERSION
@@ -19,7 +18,6 @@ from execution.providers.acp import launch
 from execution.providers.acp.agents import Agent
 
 Servers = Sequence[dict[str, Any]]
-log = structlog.get_logger(__name__)
 CONNECT_SECONDS, _LOOK_SECONDS = 15.0, 0.02
 _CLIENT = {"name": "fleet", "title": "Fleet", "version": "1"}
 # We serve neither files nor terminals: what the agent does, it does itself, where its sandbox is, and asks before.
@@ -28,6 +26,10 @@ _OFFER = {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": Fal
 
 class Unsafe(Exception):
     """The agent does not do what our settings say, so it gets no prompt."""
+
+
+class Lost(Exception):
+    """The agent does not have the session any more. Whatever it took once for it, it may not have for another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Opened:
 async def shake_hands(
     connection: Connection, agent: Agent, prompt: Prompt, *, known: str, servers: Servers = ()
 ) -> Opened:
-    """Resume the known session, or begin one. Raises Unsafe, RequestError, or ConnectionError when the agent ended."""
+    """Resume the known session, or begin one. Raises Lost, Unsafe, RequestError, or ConnectionError when the agent ended."""
     hello = {"protocolVersion": PROTOCOL_VERSION, "clientInfo": _CLIENT, "clientCapabilities": _OFFER}
     told = InitializeResponse.model_validate(await connection.send_request(AGENT_METHODS["initialize"], hello))
     if told.protocol_version != PROTOCOL_VERSION:
@@ -64,9 +66,9 @@ async def _open(
     if method:
         try:
             await connection.send_request(method, {**place, "sessionId": known})
-            return Opened(known, version, fresh=False)
         except RequestError as error:  # what was said there is gone
-            log.info("acp.not_resumed", agent=agent.name, session=prompt.session_id, error=str(error))
+            raise Lost(str(error)) from error
+        return Opened(known, version, fresh=False)
     begun: dict[str, Any] = await connection.send_request(AGENT_METHODS["session_new"], place)
     return Opened(str(begun["sessionId"]), version, fresh=True)
 

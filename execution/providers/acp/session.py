@@ -13,10 +13,10 @@ from acp.meta import AGENT_METHODS
 from acp.schema import PromptResponse
 from pydantic import ValidationError
 
-from execution.ports import Finished, Notice, ProcessFacts, Prompt, Started, UserText
+from execution.ports import Finished, Notice, NotPrepared, ProcessFacts, Prompt, Started, UserText
 from execution.providers.acp import launch
 from execution.providers.acp.agents import Agent
-from execution.providers.acp.handshake import Opened, Unsafe, shake_hands, wait_connected
+from execution.providers.acp.handshake import Lost, Opened, Unsafe, shake_hands, wait_connected
 from execution.providers.acp.permissions import Permissions
 from execution.providers.acp.sessions import Sessions
 from execution.providers.acp.translate import Translator, evidence_of
@@ -24,7 +24,7 @@ from execution.providers.acp.transport import ANSWERED, PipesTransport
 from execution.providers.run import CliRun, Given
 from execution.providers.telling import LOST_SESSION
 from execution.shim.handle import Nursery
-from execution.shim.pipes import Unintelligible
+from execution.shim.pipes import Pipes, Unintelligible
 
 log = structlog.get_logger(__name__)
 UPDATE = "session/update"
@@ -51,9 +51,9 @@ class AcpRun(CliRun):
         """Start the agent and wait until its session is open."""
         self._known = self._sessions.find(self._prompt.session_id)
         self._plan = launch.prepare(self._agent, self._prompt)
-        facts = self._spawn(self._plan)
+        self._spawn(self._plan)
         self._wait_ready()
-        return facts
+        return self._facts
 
     def again(self) -> None:
         """Each turn has a process of its own."""
@@ -66,12 +66,33 @@ class AcpRun(CliRun):
         self._connection = Connection(self._hear, self._transport)
         prompt = self._prompt
         if not self._adopted:
-            servers, sockets = self._plan.servers, self._plan.sockets
-            self._opened = await shake_hands(self._connection, self._agent, prompt, known=self._known, servers=servers)
-            await wait_connected(sockets)
+            await self._open_session(self._known)
+            await wait_connected(self._plan.sockets)
         if self._opened.fresh and prompt.resume:
             self._events.put(Notice(LOST_SESSION, lasting=True))
         self._events.put(Started(prompt.session_id, self._opened.version, prompt.model))
+
+    async def _open_session(self, known: str) -> None:
+        agent, prompt = self._agent, self._prompt
+        try:
+            servers = self._plan.servers
+            self._opened = await shake_hands(self._connection, agent, prompt, known=known, servers=servers)
+        except Lost as error:
+            log.info("acp.not_resumed", agent=agent.name, session=prompt.session_id, error=str(error))
+            await self._start_anew()
+            await self._open_session("")
+
+    async def _start_anew(self) -> None:
+        """Put another process in the agent's place: what it read from a pipe or connected with to resume can be had only once."""
+        await self._connection.close()
+        await self._pipes.close()
+        await asyncio.to_thread(self._end_cli)
+        self._pipes = Pipes()
+        self._plan = await asyncio.to_thread(launch.prepare, self._agent, self._prompt)
+        await asyncio.to_thread(self._start_cli, self._plan)
+        await self._pipes.connect()
+        self._transport = PipesTransport(self._pipes)
+        self._connection = Connection(self._hear, self._transport)
 
     async def _turn(self, given: Given) -> None:
         self._sessions.keep(self._prompt.session_id, self._opened.id)
@@ -151,6 +172,8 @@ class AcpRun(CliRun):
 
     async def _explained(self, error: Exception) -> Finished:
         """Turn a refused prompt, or the end of an agent that broke, into a sentence; of the latter nothing is left by then."""
+        if isinstance(error, NotPrepared):
+            return error.finished
         if isinstance(error, RequestError) and not self._killed:
             return self._refused(error)
         return await self._explain(self._what(error), str(error))
