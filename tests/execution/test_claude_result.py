@@ -75,6 +75,21 @@ def test_a_limit_carries_the_time_at_which_it_ends() -> None:
     assert finished(told, refused).retry_at == RESET
 
 
+BEYOND = [{"overage_status": "allowed"}, {"overage_status": "allowed_warning"}, {"raw": {"isUsingOverage": True}}]
+NOT_BEYOND = [{}, {"overage_status": "rejected"}, {"raw": {"isUsingOverage": False}}]
+CASES = [(extra, Cause.OVERLOADED, None) for extra in BEYOND] + [
+    (none, Cause.USAGE_LIMIT, RESET) for none in NOT_BEYOND
+]
+
+
+@pytest.mark.parametrize(("extra", "cause", "retry_at"), CASES)
+def test_a_window_that_extra_usage_goes_beyond_limits_nothing(extra: dict[str, Any], cause: Cause, retry_at) -> None:
+    limit = RateLimitInfo(status="rejected", resets_at=int(RESET.timestamp()), rate_limit_type="seven_day", **extra)
+    told = RateLimitEvent(rate_limit_info=limit, uuid="u", session_id="s")
+    end = finished(told, result(is_error=True, api_error_status=529, terminal_reason="api_error"))
+    assert (end.cause, end.retry_at) == (cause, retry_at)
+
+
 def test_an_answer_without_any_text_block_is_taken_from_the_result() -> None:
     assert finished(result(result="Done.")).text == "Done."
 

@@ -11,6 +11,7 @@ from claude_agent_sdk import (
     AssistantMessage,
     Message,
     RateLimitEvent,
+    RateLimitInfo,
     ResultMessage,
     StreamEvent,
     SystemMessage,
@@ -49,6 +50,7 @@ VENDOR = Vendor(
 )
 _LONGEST_REASON = 500
 _WITHOUT_STATUS = ("server_error", "unknown")
+_BEYOND = ("allowed", "allowed_warning")
 _INTERRUPTED = ("aborted_streaming", "aborted_tools")
 _LONGEST_DELAY = 366 * 24 * 3_600_000  # milliseconds; what is beyond is no moment
 
@@ -191,7 +193,7 @@ class Translator:
         info = message.rate_limit_info
         resets_at = moment(info.resets_at)
         told = RateLimited(str(info.status), resets_at, str(info.rate_limit_type or ""))
-        self._limited = told if told.status == "rejected" else None
+        self._limited = told if told.status == "rejected" and not _goes_on(info) else None
         return told
 
     # --- The end ---------------------------------------------------------------------------------------------------------
@@ -224,6 +226,11 @@ class Translator:
         resets_at = self._limited.resets_at if self._limited else None
         evidence = Evidence(words, status, limited=self._limited is not None, retry_at=resets_at)
         return with_network(evidence, self._session_id)
+
+
+def _goes_on(info: RateLimitInfo) -> bool:
+    """Return whether the account works on beyond its window, for extra usage that it pays: the window's status stays "rejected" then."""
+    return info.overage_status in _BEYOND or info.raw.get("isUsingOverage") is True
 
 
 def _number(told: Any) -> int:
