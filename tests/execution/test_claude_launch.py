@@ -104,3 +104,56 @@ def test_a_run_leaves_nothing_in_the_temporary_directory(prompt: Prompt, tmp_pat
         run.prepare()
     run.close()
     assert not list(tmp_path.glob("fleet-*"))
+
+
+class TestItsVersion:
+    """A CLI is asked for it before it gets a prompt."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path / "claude"
+
+    def write(self, path: Path, said: str) -> None:
+        """Exchange the CLI for one that notes that it was asked, and does this."""
+        new = path.with_suffix(".new")
+        new.write_text(f"#!/bin/sh\necho asked >>{path.parent}/asked\n{said}\n")
+        new.chmod(0o755)
+        new.replace(path)
+
+    def asked(self, path: Path) -> int:
+        return len((path.parent / "asked").read_text().splitlines())
+
+    def test_one_that_could_not_say_it_is_asked_again(self, path: Path, monkeypatch) -> None:
+        monkeypatch.setattr(launch, "VERSION_SECONDS", 0.5)
+        slow = path.parent / "slow"
+        slow.touch()
+        self.write(path, f"[ ! -e {slow} ] || exec sleep 5; echo '2.1.250 (Claude Code)'")
+        assert launch.cli_version(path) == ()
+        slow.unlink()
+        monkeypatch.undo()
+        assert launch.cli_version(path) == (2, 1, 250)
+
+    def test_one_that_said_it_is_not_asked_again_until_it_is_exchanged(self, path: Path) -> None:
+        self.write(path, "echo 2.1.250")
+        assert [launch.cli_version(path) for _ in range(3)] == [(2, 1, 250)] * 3
+        assert self.asked(path) == 1
+        self.write(path, "echo 2.1.251")
+        assert launch.cli_version(path) == (2, 1, 251)
+
+    @pytest.mark.parametrize("said", ["exit 1", "echo hello", "echo 2.1"])
+    def test_what_is_no_version_is_none(self, path: Path, said: str) -> None:
+        self.write(path, said)
+        assert launch.cli_version(path) == ()
+        assert launch.cli_version(path.with_name("absent")) == ()
+
+    @pytest.mark.parametrize(
+        ("said", "what"), [("echo 2.1.247", "is older than 2.1.248"), ("exit 1", "did not say its version")]
+    )
+    def test_the_person_hears_why_it_is_not_used(
+        self, path: Path, prompt: Prompt, settings, said: str, what: str
+    ) -> None:
+        self.write(path, said)
+        settings.FLEET_CLAUDE_CLI = str(path)
+        with pytest.raises(NotPrepared) as refused:
+            ClaudeRun.open(prompt, nursery=Nursery()).prepare()
+        assert what in refused.value.finished.sentence

@@ -87,10 +87,10 @@ def test_the_mock_needs_none(run: Run, ada: Identity, no_sandbox: None) -> None:
 
 
 def test_a_waived_bot_is_started(run: Run, ada: Identity, no_sandbox: None) -> None:
-    """/bin/true is no Claude CLI, which is said only to a bot that came so far."""
+    """/bin/true says no version, which is said only to a bot that came so far."""
     identity_actions.waive_sandbox(identity=ada, because="old kernel", by=BY)
     ada.refresh_from_db()
-    assert "not a Claude CLI" in run(made.queued(identity=ada, provider="claude")).sentence
+    assert "did not say its version" in run(made.queued(identity=ada, provider="claude")).sentence
 
 
 @pytest.mark.parametrize("setting", ["require", "off"])

@@ -18,7 +18,6 @@ from execution.engine.standby import Ready
 from execution.models import Execution
 from execution.ports import ProcessFacts
 from execution.providers import cli, registry
-from execution.providers.claude import launch
 from execution.states import ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import queue
 from fleet.kernel.models import JournalEntry
@@ -136,7 +135,6 @@ class TestAnyCli:
 
         def lives(body: str) -> None:
             settings.FLEET_CLAUDE_CLI = str(fake_cli.write(tmp_path / "claude", body))
-            launch.cli_version.cache_clear()
             registry.get("claude").warm_up()
 
         return lives

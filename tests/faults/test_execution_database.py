@@ -20,7 +20,6 @@ from execution.engine.attempt import Attempt
 from execution.engine.halts import Halt
 from execution.models import Execution
 from execution.providers import registry
-from execution.providers.claude import launch
 from execution.providers.mock import script
 from execution.states import EventKind, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import database
@@ -102,7 +101,6 @@ class TestAGateThatIsBeingOpened:
         life = "ready(); prompt(); open('asked', 'a').write('x'); text('Hi.'); result('Hi.'); hear()"
         settings.ANTHROPIC_API_KEY = "sk-ant-canary-not-a-key"
         settings.FLEET_CLAUDE_CLI = str(fake_cli.write(tmp_path / "claude", life))
-        launch.cli_version.cache_clear()
         registry.get("claude").warm_up()
         monkeypatch.setattr(attempt, "SURVIVE_SECONDS", 600.0)
 

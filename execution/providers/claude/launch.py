@@ -9,11 +9,12 @@ import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import structlog
 from django.conf import settings
 
 from execution.ports import Prompt
@@ -21,9 +22,11 @@ from execution.providers.claude import transcripts
 from execution.providers.claude.transcripts import TRANSCRIPTS
 from execution.sandbox import Needs, Servers, arrange, check_enclosable, enclose, own_directories, scratch
 
+log = structlog.get_logger(__name__)
 OLDEST_VERSION = (2, 1, 248)  # from here on chat text is taken word for word; older ones would run its slash commands
 RETRIES = 4  # about eight seconds; a person waits
 VERSION_SECONDS = 20.0
+_LONGEST_REASON = 500
 MCP_FILE = "mcp.json"
 API = "https://api.anthropic.com"
 # What the CLI notes at its first start. One that knows of later migrations finds nothing to migrate.
@@ -120,22 +123,31 @@ def cli_path() -> Path:
     return Path(package.origin).parent / "_bundled" / "claude" if package and package.origin else Path("claude")
 
 
-@cache
 def cli_version(path: Path) -> tuple[int, ...]:
-    """Return the version the CLI reports; empty when it reports none. Asked once per process."""
+    """Return the version the CLI reports; empty when it reports none. What a file has said is not asked again until it is exchanged."""
     try:
-        said = subprocess.run(
-            [str(path), "--version"],
-            capture_output=True,
-            text=True,
-            timeout=VERSION_SECONDS,
-            env={"PATH": _SAFE_PATH},
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
+        state = path.stat()
+        return _version_of(path.resolve(), state.st_ino, state.st_mtime_ns)
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        log.warning("claude.version_unknown", path=str(path), error=str(error))
         return ()
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", said.strip())
-    return tuple(int(number) for number in found.groups()) if found else ()
+
+
+@lru_cache(maxsize=8)
+def _version_of(path: Path, _inode: int, _modified_ns: int) -> tuple[int, ...]:
+    """Return what the CLI says. Raises what is not remembered: OSError, TimeoutExpired, ValueError."""
+    asked = subprocess.run(
+        [str(path), "--version"],
+        capture_output=True,
+        text=True,
+        timeout=VERSION_SECONDS,
+        env={"PATH": _SAFE_PATH},
+        check=False,
+    )
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", asked.stdout.strip())
+    if not found:
+        raise ValueError(f"It ended with {asked.returncode}: {(asked.stdout + asked.stderr)[:_LONGEST_REASON]}")
+    return tuple(int(number) for number in found.groups())
 
 
 @cache

@@ -86,9 +86,7 @@ class ClaudeProcess(CliProcess):
     def start(self) -> ProcessFacts:
         """Start the CLI and wait until it is ready for a prompt; it calls no API before it gets one. Raises NotPrepared."""
         check_enclosable(self._prompt.confinement)  # before anything of it runs, were it only to say its version
-        path = launch.cli_path()
-        if launch.cli_version(path) < launch.OLDEST_VERSION:
-            raise NotPrepared(_too_old(path))
+        _check_version(launch.cli_path())
         mirror.put_back(self._prompt)
         plan = launch.prepare(self._prompt)
         self.resumed = plan.resumed
@@ -226,15 +224,21 @@ class ClaudeProcess(CliProcess):
         return self._turn.said if self._turn is not None else ""
 
 
-def _too_old(path: Path) -> Finished:
+def _check_version(path: Path) -> None:
+    """Raise NotPrepared for a CLI that would run commands out of chat messages, or may do so."""
+    version = launch.cli_version(path)
+    if version >= launch.OLDEST_VERSION:
+        return
     oldest = ".".join(str(number) for number in launch.OLDEST_VERSION)
-    return Finished(
-        OutcomeClass.ERROR,
-        sentence=(
-            f"The Claude CLI at {path} is older than {oldest} or not a Claude CLI, and would run commands out of chat messages, "
-            "so it is not used. Update it, or remove FLEET_CLAUDE_CLI to use the one that comes with Fleet."
-        ),
-    )
+    other = "remove FLEET_CLAUDE_CLI to use the one that comes with Fleet"
+    if version:
+        what = f"is older than {oldest} and would run commands out of chat messages, so it is not used. Update it, or {other}."
+    else:
+        what = (
+            f"did not say its version, and one older than {oldest} would run commands out of chat messages, so it is not used. Please try "
+            f"again; if it stays, an administrator runs “{path} --version” on the worker's machine, or lets Fleet use its own: {other}."
+        )
+    raise NotPrepared(Finished(OutcomeClass.ERROR, sentence=f"The Claude CLI at {path} {what}"))
 
 
 async def _stream(message: dict[str, Any]) -> Any:

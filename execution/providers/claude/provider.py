@@ -58,7 +58,7 @@ class ClaudeProvider:
         return logins.name_of(_credential())
 
     def version(self) -> str:
-        """Return what the CLI says of itself, asked once per process."""
+        """Return what the CLI says of itself; empty when it says nothing."""
         return ".".join(str(number) for number in launch.cli_version(launch.cli_path()))
 
     def warm_up(self) -> None:
