@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from execution.ports import Finished, ProviderEvent
 
 LOST_SESSION = "The earlier part of this conversation is not on this machine any more, so I start afresh."
+OUTGROWN = "The answer reached the longest length that the model may write; ask it to go on."
 
 
 def told(events: queue.SimpleQueue[ProviderEvent | None], *, timeout: float) -> Iterator[ProviderEvent | None]:

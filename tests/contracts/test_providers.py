@@ -39,6 +39,7 @@ from execution.providers.claude.provider import ClaudeProvider
 from execution.providers.codex.provider import CodexProvider
 from execution.providers.mock.provider import MockProvider
 from execution.providers.steering import Steered
+from execution.providers.telling import OUTGROWN
 from execution.shim import processes
 from execution.states import OutcomeClass
 from execution.toolcalls import Judge, ToolCall, Verdict
@@ -349,6 +350,22 @@ class TestSessions:
         first, second = cast.model.requests
         assert "You are Ada." in first.system_text
         assert (first.system_text, first.tools) == (second.system_text, second.tools)
+
+
+@pytest.mark.realcli
+class TestAnAnswerThatIsAsLongAsTheModelMayWrite:
+    """The CLI asks its model three times to go on, and then calls it an error."""
+
+    @pytest.fixture(params=["claude", "acp"])
+    def cast(self, request) -> ClaudeCast:
+        return request.getfixturevalue(request.param)
+
+    def test_is_an_answer_and_the_person_hears_why_it_ends(self, open_run: Open, cast: ClaudeCast) -> None:
+        cast.model.outgrow(lambda request: True, "Once upon a time")
+        events = events_of(open_run(), "Tell me everything.")
+        assert (events[-1].outcome, events[-1].cause) == (OutcomeClass.OK, None)
+        assert events[-1].text.startswith("Once upon a time\n\nOnce upon a time")
+        assert [(notice.text, notice.lasting) for notice in only(events, Notice)] == [(OUTGROWN, True)]
 
 
 @pytest.mark.realcli

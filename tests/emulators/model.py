@@ -140,6 +140,10 @@ class ModelEmulator:
             Rule(match, fixture=self._fixture({"content": text}), details={"cut_after": after_events}, **rule)
         )
 
+    def outgrow(self, match: Match, text: str, **rule: Any) -> Rule:
+        """Answer as a model that has written as much as it may: the message ends with this text."""
+        return self._add(Rule(match, fixture=self._fixture({"content": text}), details={"stop": "max_tokens"}, **rule))
+
     def hold(self, match: Match, text: str, *, after_events: int = 0, **rule: Any) -> Gate:
         """Keep the answer back (or, with `after_events`, the rest of it) until the returned gate is released.
 

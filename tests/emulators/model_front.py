@@ -14,7 +14,7 @@ from urllib.parse import quote
 import aiohttp
 from aiohttp import web
 
-from tests.emulators.model_rules import ModelRequest, Rule, Usage
+from tests.emulators.model_rules import ModelRequest, Rule
 
 CONTEXT = "X-AIMock-Context"
 HOP_BY_HOP = {"host", "content-length", "connection", "accept-encoding", "transfer-encoding", "x-aimock-context"}
@@ -68,7 +68,7 @@ class ModelFront:
         await response.prepare(request)
         sent = 0
         async for event in _events(answer):
-            await response.write(_with_usage(event, rule.usage))
+            await response.write(_as_ruled(event, rule))
             sent += 1
             if rule.gate and sent == rule.details.get("after_events"):
                 await rule.gate.pass_through()
@@ -135,7 +135,9 @@ async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             yield event + b"\n\n"
 
 
-def _with_usage(event: bytes, usage: Usage) -> bytes:
+def _as_ruled(event: bytes, rule: Rule) -> bytes:
+    """The event with the rule's usage, and its `stop` where it has one."""
+    usage = rule.usage
     kind = event.split(b"\n", 1)[0]
     if kind == b"event: response.completed":
         data = json.loads(event.split(b"data: ", 1)[1])
@@ -148,6 +150,7 @@ def _with_usage(event: bytes, usage: Usage) -> bytes:
         data["message"]["usage"] = usage.as_api(output=1)
     else:
         data["usage"] = usage.at_end()
+        data["delta"]["stop_reason"] = rule.details.get("stop", data["delta"].get("stop_reason"))
     return _event(data)
 
 

@@ -15,7 +15,7 @@ import pytest
 from acp.schema import PromptResponse, ToolCallUpdate
 
 from budgets.states import PriceBasis
-from execution.ports import Finished, Prompt, TextDelta, ToolFinished, ToolStarted, UsageReported
+from execution.ports import Finished, Notice, Prompt, TextDelta, ToolFinished, ToolStarted, UsageReported
 from execution.providers import registry
 from execution.providers.acp import agents, launch
 from execution.providers.acp.agents import Agent, BadDeclaration
@@ -24,6 +24,7 @@ from execution.providers.acp.sessions import Sessions
 from execution.providers.acp.translate import Translator, evidence_of
 from execution.providers.acp.transport import ANSWERED, PipesTransport
 from execution.providers.mock.provider import MockProvider
+from execution.providers.telling import OUTGROWN
 from execution.shim.pipes import Unintelligible
 from execution.states import ExecutionState, OutcomeClass, SpendStage
 from tests.execution.running import Run
@@ -302,6 +303,10 @@ class TestTelling:
         assert [type(event) for event in events] == [Finished]
         assert events[0].outcome == OutcomeClass.STOPPED
         assert not [event for event in events if isinstance(event, UsageReported)]
+
+    def test_an_answer_that_is_as_long_as_the_model_may_write_is_one(self, translator: Translator) -> None:
+        notice, end = translator.end(PromptResponse.model_validate({"stopReason": "max_tokens"}))
+        assert (notice, end.outcome) == (Notice(OUTGROWN, lasting=True), OutcomeClass.OK)
 
     @pytest.mark.parametrize(
         ("code", "kind", "outcome"),

@@ -19,8 +19,9 @@ from claude_agent_sdk import (
 )
 from claude_agent_sdk.types import RateLimitInfo
 
-from execution.ports import Finished, ProviderEvent, ToolStarted, UsageReported
+from execution.ports import Finished, Notice, ProviderEvent, ToolStarted, UsageReported
 from execution.providers.claude.translate import Translator
+from execution.providers.telling import OUTGROWN
 from execution.retrying import Retrying
 from execution.states import Cause, OutcomeClass
 
@@ -88,6 +89,15 @@ def test_a_window_that_extra_usage_goes_beyond_limits_nothing(extra: dict[str, A
     told = RateLimitEvent(rate_limit_info=limit, uuid="u", session_id="s")
     end = finished(told, result(is_error=True, api_error_status=529, terminal_reason="api_error"))
     assert (end.cause, end.retry_at) == (cause, retry_at)
+
+
+def test_an_answer_that_is_as_long_as_the_model_may_write_is_one() -> None:
+    apology = said("API Error: exceeded the maximum.", model="<synthetic>", error="max_output_tokens")
+    failed = result(is_error=True, terminal_reason="api_error", result="API Error: exceeded the maximum.")
+    for messages in ([said("Half."), apology, failed], [said("Half."), result(stop_reason="max_tokens")]):
+        *_, notice, end = hear(*messages)
+        assert (notice, end.outcome, end.text) == (Notice(OUTGROWN, lasting=True), OutcomeClass.OK, "Half.")
+    assert hear(apology, failed)[-1].text == ""
 
 
 def test_an_answer_without_any_text_block_is_taken_from_the_result() -> None:

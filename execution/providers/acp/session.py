@@ -13,13 +13,13 @@ from acp.meta import AGENT_METHODS
 from acp.schema import PromptResponse
 from pydantic import ValidationError
 
-from execution.ports import Finished, Notice, NotPrepared, ProcessFacts, Prompt, Started, UserText
+from execution.ports import Finished, Notice, NotPrepared, ProcessFacts, Prompt, ProviderEvent, Started, UserText
 from execution.providers.acp import launch
 from execution.providers.acp.agents import Agent
 from execution.providers.acp.handshake import Lost, Opened, Unsafe, shake_hands, wait_connected
 from execution.providers.acp.permissions import Permissions
 from execution.providers.acp.sessions import Sessions
-from execution.providers.acp.translate import Translator, evidence_of
+from execution.providers.acp.translate import Translator, evidence_of, outgrew
 from execution.providers.acp.transport import ANSWERED, PipesTransport
 from execution.providers.run import CliRun, Given
 from execution.providers.telling import LOST_SESSION
@@ -108,9 +108,17 @@ class AcpRun(CliRun):
         if self._fault.done():
             asked.cancel()
             self._fault.result()
-        for event in translator.end(PromptResponse.model_validate(await asked)):
+        for event in await self._end_of(asked, translator):
             self._over = isinstance(event, Finished)
             self._events.put(event)
+
+    async def _end_of(self, asked: asyncio.Future[Any], translator: Translator) -> list[ProviderEvent]:
+        try:
+            return list(translator.end(PromptResponse.model_validate(await asked)))
+        except RequestError as error:
+            if not outgrew(error.data):
+                raise
+            return list(translator.outgrown())
 
     def _blocks(self, texts: tuple[UserText, ...]) -> list[dict[str, str]]:
         """Return the prompt. Agents take a leading slash for a command of theirs; nobody in a chat gives those."""

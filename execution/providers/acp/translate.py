@@ -10,17 +10,19 @@ from pydantic import ValidationError
 
 from execution import outcomes
 from execution.outcomes import Evidence, Vendor
-from execution.ports import Finished, ProviderEvent, TextDelta, ToolFinished, ToolStarted, Usage, UsageReported
+from execution.ports import Finished, Notice, ProviderEvent, TextDelta, ToolFinished, ToolStarted, Usage, UsageReported
 from execution.providers.acp.calls import Known
 from execution.providers.network import with_network
+from execution.providers.telling import OUTGROWN
 from execution.shim.pipes import Unintelligible
 from execution.states import OutcomeClass
 
 _BETWEEN_TEXTS = "\n\n"
 AUTH_REQUIRED = -32000  # the protocol's own code
+# The answer is whole as far as it goes, for the model may not write more at once: as a reason, and as some agents call it an error.
+OUTGREW, _OUTGREW_AS_ERROR = "max_tokens", "max_output_tokens"
 # The protocol's words for what the table knows by another.
 _WORDS = {
-    "max_tokens": "context_length_exceeded",
     "quota_exhausted": "insufficient_quota",
     "rate_limited": "rate_limit",
 }
@@ -112,7 +114,15 @@ class Translator:
                 ),
                 complete=True,
             )
-        yield self._end(answer.stop_reason)
+        if answer.stop_reason == OUTGREW:
+            yield from self.outgrown()
+        else:
+            yield self._end(answer.stop_reason)
+
+    def outgrown(self) -> Iterator[ProviderEvent]:
+        """Yield the end of an answer that is as long as the model may write."""
+        yield Notice(OUTGROWN, lasting=True)
+        yield self._end("end_turn")
 
     def _end(self, reason: str) -> Finished:
         if reason == "end_turn":
@@ -123,6 +133,11 @@ class Translator:
         """Return the end that the table of outcomes finds for this evidence."""
         ruling = outcomes.judge(with_network(evidence, self._session_id), self._vendor)
         return Finished.ruled(ruling, text=self.said, session_id=self._session_id, details=details)
+
+
+def outgrew(data: Any) -> bool:
+    """Return whether an error says only that the model may not write more at once."""
+    return isinstance(data, dict) and data.get("errorKind") == _OUTGREW_AS_ERROR
 
 
 def evidence_of(code: int, data: Any) -> Evidence:

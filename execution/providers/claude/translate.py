@@ -26,6 +26,7 @@ from execution.cleaning import moment
 from execution.outcomes import Evidence, Vendor
 from execution.ports import (
     Finished,
+    Notice,
     ProviderEvent,
     RateLimited,
     Started,
@@ -36,6 +37,7 @@ from execution.ports import (
 )
 from execution.providers.claude.counting import Counting
 from execution.providers.network import with_network
+from execution.providers.telling import OUTGROWN
 from execution.retrying import Retrying
 from execution.states import OutcomeClass
 from execution.toolcalls import ToolCall
@@ -88,6 +90,8 @@ class Translator:
                 yield self._rate_limit(message)
             case ResultMessage():
                 yield from self._rest(message)
+                if self._outgrew(message):
+                    yield Notice(OUTGROWN, lasting=True)
                 yield self._result(message)
 
     # --- The answer as it is written -----------------------------------------------------------------------------------
@@ -198,6 +202,10 @@ class Translator:
 
     # --- The end ---------------------------------------------------------------------------------------------------------
 
+    def _outgrew(self, message: ResultMessage) -> bool:
+        """Return whether the answer is as long as the model may write; to the CLI that is an error, once it has gone on three times."""
+        return self._error == "max_output_tokens" if message.is_error else message.stop_reason == "max_tokens"
+
     def _result(self, message: ResultMessage) -> Finished:
         """Look at `is_error` before the subtype: an API failure is an error whose subtype is "success"."""
         details = {
@@ -206,8 +214,8 @@ class Translator:
             "duration_api_ms": message.duration_api_ms,
             "reported_cost_usd": message.total_cost_usd if self.totals_are_whole and self.is_first else None,
         }
-        if not message.is_error and message.terminal_reason not in _INTERRUPTED:
-            answer = self.said or message.result or ""
+        if self._is_whole(message):
+            answer = self.said or ("" if message.is_error else message.result or "")
             return Finished(OutcomeClass.OK, text=answer, session_id=message.session_id, details=details)
         evidence = self._evidence(message)
         ruling = outcomes.judge(evidence, VENDOR)
@@ -215,6 +223,10 @@ class Translator:
             said = (message.result or "")[:_LONGEST_REASON]
             log.warning("claude.refused", words=evidence.words, status=evidence.status, said=said)
         return Finished.ruled(ruling, text=self.said, session_id=message.session_id, details=details)
+
+    def _is_whole(self, message: ResultMessage) -> bool:
+        ended_well = not message.is_error or self._outgrew(message)
+        return ended_well and message.terminal_reason not in _INTERRUPTED
 
     def _evidence(self, message: ResultMessage) -> Evidence:
         said = (self._error, self.error_type, message.terminal_reason or "", message.subtype)
