@@ -9,7 +9,7 @@ Nothing follows by itself once a tool ran or a text was shown.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from execution.states import Cause, OutcomeClass
 
@@ -265,7 +265,7 @@ TABLE = (
         OutcomeClass.OVERLOAD,
         f"{{name}}'s servers had a fault. {_LATER}",
         words=("server_error", "internalServerError"),
-        statuses=(500, 502, 504),
+        statuses=(500, 502, 504),  # and any other of a server: see `judge`
     ),
     Row(
         Cause.SAFETY,
@@ -303,14 +303,23 @@ TABLE = (
             "httpConnectionFailed",
             "responseStreamConnectionFailed",
             "responseStreamDisconnected",
+            "responseTooManyFailedAttempts",
         ),
     ),
     Row(Cause.UNKNOWN, OutcomeClass.ERROR, "{name} ended the turn with an error. Please try again."),
 )
 
 
+_NAMED = {status for row in TABLE for status in row.statuses}
+
+
 def judge(evidence: Evidence, vendor: Vendor) -> Ruling:
-    """Return what the first row that fits says of this evidence; the last row explains anything."""
+    """Return what the first row that fits says of this evidence; the last row explains anything.
+
+    A server's status that no row names, such as the 520 or 522 of a proxy before it, is the plain fault of a server.
+    """
+    if 500 <= evidence.status < 600 and evidence.status not in _NAMED:
+        evidence = replace(evidence, status=500)
     return _ruling(next(row for row in TABLE if row.fits(evidence)), vendor, evidence)
 
 

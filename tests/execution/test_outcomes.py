@@ -45,6 +45,9 @@ CASES = [
     (("failed", "other", "insufficient_quota"), 0, Class.LIMIT, Cause.BILLING),
     (("failed", "rateLimitExceeded"), 0, Class.LIMIT, Cause.RATE_LIMIT),
     (("failed", "responseTooManyFailedAttempts"), 429, Class.LIMIT, Cause.RATE_LIMIT),
+    (("failed", "responseTooManyFailedAttempts"), 503, Class.OVERLOAD, Cause.OVERLOADED),
+    (("failed", "responseTooManyFailedAttempts"), 520, Class.OVERLOAD, Cause.SERVER_FAULT),
+    (("failed", "responseTooManyFailedAttempts"), 0, Class.ERROR, Cause.UNREACHABLE),
     (("failed", "unauthorized"), 0, Class.AUTH, Cause.AUTH),
     (("failed", "httpConnectionFailed"), 401, Class.AUTH, Cause.AUTH),
     (("failed", "httpConnectionFailed"), 404, Class.ERROR, Cause.MODEL),
@@ -61,6 +64,7 @@ CASES = [
     # what anybody may say
     ((), 402, Class.LIMIT, Cause.BILLING),
     ((), 503, Class.OVERLOAD, Cause.OVERLOADED),
+    ((), 522, Class.OVERLOAD, Cause.SERVER_FAULT),
     ((), 0, Class.ERROR, Cause.UNKNOWN),
 ]
 
