@@ -108,7 +108,7 @@ class Command(SpeakingCommand):
             return Exit.ANSWERED
         turn = Turn.objects.get(pk=intake.turn_id)
         turn, listener, ended = self._listen(turn, wait)
-        return self._ended(turn, ids, listener.said) if ended else self._still_open(turn, ids)
+        return self._ended(turn, ids, listener) if ended else self._still_open(turn, ids)
 
     def _listen(self, turn: Turn, wait: float) -> tuple[Turn, Listener, bool]:
         """Show the turn until it ends; one whose message the running turn took is followed there."""
@@ -118,17 +118,17 @@ class Command(SpeakingCommand):
             ended = asyncio.run(listener.listen(max(until - time.monotonic(), 0)))
             turn = Turn.objects.select_related("identity", "person", "execution", "taken_by").get(pk=turn.pk)
             if turn.taken_by is None:
-                listener.tell(but=turn.sentence)
+                listener.tell()
                 return turn, listener, ended
             self._tell(turn.sentence)
             turn = turn.taken_by
 
-    def _ended(self, turn: Turn, ids: dict[str, Any], said: bool) -> int:
+    def _ended(self, turn: Turn, ids: dict[str, Any], listener: Listener) -> int:
         if turn.state == TurnState.REFUSED:
             return self._refused(refusal_of(turn), {**ids, "turn_id": turn.pk})
         shown = TurnSerializer(turn).data
-        self._print({**ids, **shown}, "" if said else shown["text"])
-        if turn.sentence:
+        self._print({**ids, **shown}, "" if listener.said else shown["text"])
+        if turn.sentence and turn.sentence not in listener.told.values():
             self._tell(turn.sentence)
         self._tell(receipt(turn))
         return _EXIT_OF[TurnState(turn.state)]
@@ -169,7 +169,7 @@ class Listener:
     def __init__(self, command: Command, turn: Turn) -> None:
         self.command, self.turn = command, turn
         self.said = False
-        self._told: int = 0  # the last of the turn's notices
+        self.told: dict[int, str] = {}  # the turn's notices by their numbers
         self._interrupted = False
         self._at_line_start = True
 
@@ -198,13 +198,12 @@ class Listener:
             for event in glimpse.events if glimpse else ():
                 self._show_event(event)
 
-    def tell(self, but: str = "") -> None:
-        """Tell what the person was told about the turn since the last time, except the sentence that is told anyway."""
-        notices = Message.objects.filter(turn=self.turn, author=Author.SYSTEM, pk__gt=self._told).order_by("pk")
-        for notice in notices:
-            self._told = notice.pk
-            if notice.text != but:
-                self.command.warn(notice.text)
+    def tell(self) -> None:
+        """Tell what the person was told about the turn since the last time, which may be the sentence that it ended with."""
+        notices = Message.objects.filter(turn=self.turn, author=Author.SYSTEM).exclude(pk__in=self.told)
+        for notice in notices.order_by("pk"):
+            self.told[notice.pk] = notice.text
+            self.command.warn(notice.text)
 
     def _show_event(self, event: ExecutionEvent) -> None:
         text = event.payload.get("text", "")
