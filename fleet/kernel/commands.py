@@ -16,9 +16,8 @@ from fleet.kernel.exceptions import FleetError, Unavailable
 class FleetCommand(BaseCommand):
     """A command that ends with one sentence and exit code 1 when Fleet can explain why it did not do its work."""
 
-    serves = (
-        False  # a service's log keeps every attempt to reach the database; at a terminal one line says that we wait
-    )
+    # A service's log keeps every attempt to reach the database; at a terminal one line says that we wait.
+    serves = False
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run it; CommandError carries what Fleet can explain, also that there is no database."""
