@@ -242,7 +242,7 @@ class Attempt:
         self._taken += 1
         if self._halt and isinstance(event, ports.TextDelta):
             return  # it was told to stop: its answer ends here
-        self._limits.hear(event)
+        self._limits.hear(event, ending=self._halt is not None)
         self._note(event)
 
     def _note(self, event: ports.ProviderEvent) -> None:

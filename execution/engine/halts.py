@@ -67,8 +67,8 @@ class Limits:
         """Count from when the gate was opened, although this worker came later."""
         self._began = time.monotonic() - seconds
 
-    def hear(self, event: ProviderEvent) -> None:
-        """Note a sign of life, and what it uses of the bounds."""
+    def hear(self, event: ProviderEvent, *, ending: bool = False) -> None:
+        """Note a sign of life, and what it uses of the bounds. `ending`: the provider has been told to stop."""
         self.alive()
         self._waits.hear(event)
         match event:
@@ -82,6 +82,8 @@ class Limits:
                 self.tool_started(event)
             case ToolFinished():
                 self.tool_finished(event.call_id)
+        if ending and isinstance(event, ToolFinished) and not event.ok:
+            return  # it was cut off with its turn, and nobody is told what came of it
         if isinstance(event, ToolFinished | TextDelta | ToolStarted | UsageReported):
             self.is_unheard = isinstance(event, ToolFinished) and not self._open_tools
 

@@ -316,12 +316,13 @@ class TestATurnThatDoesNotEndWell:
                 os.kill(os.getpid(), signal.SIGINT)
             time.sleep(60)
 
+        before = signal.getsignal(signal.SIGINT)
         monkeypatch.setattr(conversation_actions, "accept", hangs)
         said = run("say", "ada", "Hello")
 
         assert said.code == 5
         assert "If the message was sent already" in said.err
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) == before, "it is given back to whoever heard it before"
 
     def test_without_a_database_says_what_to_do(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         def away(*_: Any, **__: Any) -> None:

@@ -20,7 +20,6 @@ from execution import queries
 from execution.engine import Supervisor
 from execution.models import Execution
 from execution.providers import registry
-from execution.providers.claude import launch
 from execution.states import EventKind, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel.exceptions import Fenced
 from fleet.platform.embedded import EmbeddedPostgres
@@ -138,7 +137,6 @@ class TestAWorker:
         settings.ANTHROPIC_API_KEY = "sk-ant-canary-not-a-key"
         life = "ready(); prompt(); open('asked', 'a').write('x'); text('Hi.'); result('Hi.'); hear()"
         settings.FLEET_CLAUDE_CLI = str(fake_cli.write(tmp_path / "claude", life))
-        launch.cli_version.cache_clear()
         registry.get("claude").warm_up()
         return lambda: sum(len(path.read_text()) for path in settings.FLEET_WORKSPACES.glob("*/asked"))
 

@@ -116,6 +116,17 @@ class TestWaiting:
             limits.hear(waits(15))
             assert limits.reached() is not None, "since the last sign, it waits 31 seconds"
 
+    @pytest.mark.parametrize(("ending", "ok"), [(False, True), (False, False), (True, True)])
+    def test_after_its_tools_the_model_is_asked_again(self, limits: Limits, ending: bool, ok: bool) -> None:
+        limits.hear(ToolStarted("1", "Bash", "ls"))
+        limits.hear(ToolFinished("1", ok, ""), ending=ending)
+        assert limits.is_unheard
+
+    def test_after_a_tool_that_was_cut_off_with_its_turn_it_is_not(self, limits: Limits) -> None:
+        limits.hear(ToolStarted("1", "Bash", "ls"))
+        limits.hear(ToolFinished("1", False, "[Request interrupted by user for tool use]"), ending=True)
+        assert not limits.is_unheard
+
     @pytest.mark.parametrize("event", [TextDelta("Once"), ToolStarted("1", "Bash", "ls")])
     def test_what_somebody_has_seen_is_waited_for(self, limits: Limits, event: ProviderEvent) -> None:
         limits.hear(event)

@@ -417,7 +417,10 @@ class TestALimitOfTheBot:
 
     def test_a_model_that_goes_round_is_ended(self, ask: Ask, model: ModelEmulator, settings: Any) -> None:
         settings.FLEET_REPEATED_CALLS = 3
-        model.call_tool(lambda request: True, "Bash", {"command": "true", "description": "x"}, then="Done.", times=None)
+        # The third one lasts, so that the model is not asked again before it is ended: that would be paid for as well.
+        third_lasts = "echo x >> calls; [ $(wc -l < calls) -lt 3 ] || sleep 60"
+        command = {"command": third_lasts, "description": "x"}
+        model.call_tool(lambda request: True, "Bash", command, then="Done.", times=None)
         row = ask("claude", tools=["Bash"])
         check(row, OutcomeClass.LIMIT, Cause.LOOP)
         assert row.events.filter(kind="tool_denied").count() == 0
