@@ -24,8 +24,8 @@ from execution.states import (
     OfferState,
     OutcomeClass,
     SpendStage,
+    is_due,
 )
-from fleet.kernel import clock
 from fleet.kernel.transitions import steps_trigger
 from identities.models import Identity
 
@@ -351,7 +351,7 @@ class Breaker(models.Model):
     @property
     def may_be_tried(self) -> bool:
         """Return whether its moment has come and nobody tries it yet."""
-        return self.state == BreakerState.OPEN and self.until is not None and self.until <= clock.now()
+        return is_due(self.state, self.until)
 
 
 class TranscriptLine(models.Model):

@@ -10,12 +10,24 @@ from execution.models import Execution
 from fleet.kernel.exceptions import NotFound, Refused
 from governance import policies as governance_policies
 from governance.models import IN_FORCE, KillOrder
+from governance.states import KillScope
 from identities.models import Identity
 
 UNPAID = Q(reservation_id__isnull=False) & ~Exists(
     Reservation.objects.filter(pk=OuterRef("reservation_id"), state=ReservationState.HELD)
 )
 """Executions whose reservation holds nothing for certain: it is uncertain, or has ended."""
+
+
+def within(scope: str, scope_id: str) -> Q:
+    """Return, as a condition on executions, what a kill order of this scope reaches."""
+    fields = {
+        KillScope.IDENTITY: "identity__slug",
+        KillScope.CONVERSATION: "conversation_id",
+        KillScope.EXECUTION: "pk",
+    }
+    field = fields.get(KillScope(scope))
+    return Q(**{field: scope_id}) if field else Q()
 
 
 def check_not_held_back(execution: Execution) -> int:

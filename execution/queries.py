@@ -41,10 +41,10 @@ from execution.models import (
     TranscriptLine,
     Worker,
 )
-from execution.policies import UNPAID
+from execution.policies import UNPAID, within
 from execution.ports import ProcessFacts
 from execution.providers import registry
-from execution.states import EXECUTION, LEASED, OFFER, BreakerState, Cause, EventKind, ExecutionState
+from execution.states import EXECUTION, LEASED, OFFER, Cause, EventKind, ExecutionState, is_due
 from fleet.kernel import clock
 from governance import queries as governance_queries
 from governance.models import KillOrder, StopLine
@@ -108,7 +108,7 @@ class Shut:
     @property
     def may_be_tried(self) -> bool:
         """Return whether its moment has come and nobody tries it yet."""
-        return self.state == BreakerState.OPEN and self.until <= clock.now()
+        return is_due(self.state, self.until)
 
 
 # One value for a statement that reads something else anyway: an admission does not ask a second time.
@@ -257,14 +257,8 @@ def events_after(execution_id: int, sequence: int = 0, limit: int = 500) -> list
 
 def live_ids(*, scope: str, scope_id: str) -> list[int]:
     """Return the executions of a kill scope that have not ended."""
-    live = Execution.objects.filter(state__in=EXECUTION.live).order_by("pk")
-    if scope == KillScope.IDENTITY:
-        live = live.filter(identity__slug=scope_id)
-    elif scope == KillScope.EXECUTION:
-        live = live.filter(pk=int(scope_id))
-    elif scope == KillScope.CONVERSATION:
-        live = live.filter(conversation_id=int(scope_id))
-    return list(live.values_list("pk", flat=True))
+    live = Execution.objects.filter(within(scope, scope_id), state__in=EXECUTION.live)
+    return list(live.order_by("pk").values_list("pk", flat=True))
 
 
 def idle_subjects(*, scope: str, scope_id: str) -> list[str]:
@@ -300,6 +294,12 @@ def waited_for(*, also_lifted: bool = False) -> list[int]:
 def live_workers() -> QuerySet[Worker]:
     """Return the workers that beat within the last 30 seconds."""
     return Worker.objects.filter(stopped_at=None, beat_at__gt=clock.db_now(-dt.timedelta(seconds=30)))
+
+
+def takes_work() -> bool | None:
+    """Return whether a worker takes what is new: False when all that live are drained, None when none lives."""
+    draining = list(live_workers().values_list("draining_at", flat=True))
+    return None in draining if draining else None
 
 
 def busy_with_identity() -> Coalesce:

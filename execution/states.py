@@ -1,7 +1,10 @@
 """The life of one supervised provider turn."""
 
+import datetime as dt
+
 from django.db.models import TextChoices
 
+from fleet.kernel import clock
 from fleet.kernel.transitions import Machine
 
 
@@ -131,6 +134,11 @@ BREAKER = Machine(
         BreakerState.HALF_OPEN: "one execution tries it; everybody else waits for what becomes of that one",
     },
 )
+
+
+def is_due(state: str, until: dt.datetime | None) -> bool:
+    """Return whether a login in this state may be tried: its moment has come, and nobody tries it yet."""
+    return state == BreakerState.OPEN and until is not None and until <= clock.now()
 
 
 class OfferState(TextChoices):

@@ -36,7 +36,7 @@ def begin_turn(turn: Turn, *, by: Actor) -> Turn:
 
 def close_turn(turn: Turn, execution: Execution, *, by: Actor) -> Turn:
     """Close a turn with its execution: state, message, delivery, session and lane, in the execution's closing transaction."""
-    state = _end_of(execution)
+    state, sentence = _ending_of(execution)
     move(
         turn,
         TURN,
@@ -44,7 +44,7 @@ def close_turn(turn: Turn, execution: Execution, *, by: Actor) -> Turn:
         by=by,
         event=events.TURN_CLOSED,
         details={"outcome": execution.outcome},
-        sentence=_sentence_of(execution, state),
+        sentence=sentence,
         ended_at=clock.db_now(),
     )
     if turn.session:
@@ -58,19 +58,12 @@ def close_turn(turn: Turn, execution: Execution, *, by: Actor) -> Turn:
     return turn
 
 
-def _end_of(execution: Execution) -> TurnState:
+def _ending_of(execution: Execution) -> tuple[TurnState, str]:
     """Return how the turn ends. Whoever asked to stop it gets that, though its execution failed before a worker heard of it."""
     if execution.state == ExecutionState.FAILED and execution.stop_requested_at:
-        return TurnState.STOPPED
-    return _END_OF[ExecutionState(execution.state)]
-
-
-def _sentence_of(execution: Execution, state: TurnState) -> str:
-    if state == TurnState.REPLIED:
-        return ""
-    if state == TurnState.STOPPED and execution.state == ExecutionState.FAILED:
-        return sentence_of_stop(execution.stop_reason)
-    return execution.sentence
+        return TurnState.STOPPED, sentence_of_stop(execution.stop_reason)
+    state = _END_OF[ExecutionState(execution.state)]
+    return state, "" if state == TurnState.REPLIED else execution.sentence
 
 
 def _say(turn: Turn, execution: Execution, *, by: Actor) -> None:

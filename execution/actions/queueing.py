@@ -15,7 +15,7 @@ from execution.actions.dispatching import WORKERS, home_of, nudge, queue_of
 from execution.models import Execution
 from execution.policies import check_may_branch
 from execution.providers import registry
-from execution.states import EXECUTION, LEASED, ExecutionState, OutcomeClass, SpendStage
+from execution.states import EXECUTION, ExecutionState, OutcomeClass, SpendStage
 from fleet.kernel import clock, journal, live
 from fleet.kernel import queue as hints
 from fleet.kernel.actors import Actor
@@ -154,33 +154,22 @@ def request_stop(*, execution_id: int, reason: str, by: Actor) -> ExecutionState
 
     Asking twice is harmless. Raises StateConflict when it has ended already.
     """
-    # Or a worker that gives it back between the two statements below would be met by neither.
-    Execution.objects.select_for_update(no_key=True).filter(pk=execution_id).values("pk").first()
-    if close(_waiting(execution_id), ending=_stopped_before_start(reason), by=by):
+    found = Execution.objects.filter(pk=execution_id)
+    row = found.select_for_update(no_key=True).first()  # as it is until we are done: a worker may be giving it back
+    if row is None:
+        raise NotFound(f"There is no execution {execution_id}.")
+    if row.state in EXECUTION.final:
+        raise StateConflict(f"This execution has ended already: it {row.state}.")
+    if row.state == ExecutionState.QUEUED:
+        close(found, ending=_stopped_before_start(reason), by=by)
         return ExecutionState.STOPPED
-    rows = Execution.objects.filter(pk=execution_id, state__in=LEASED, stop_requested_at=None).update_returning(
-        stop_requested_at=clock.db_now(), stop_reason=reason[:200]
-    )
-    for row in rows:
+    if row.stop_requested_at is None:
+        found.update(stop_requested_at=clock.db_now(), stop_reason=reason[:200])
         journal.record(events.STOP_REQUESTED, by=by, subject=("execution", row.pk), reason=reason[:200])
         live.hint(WORKERS, execution=row.pk)
-        return ExecutionState(row.state)
-    return _already_requested(execution_id)
-
-
-def _waiting(execution_id: int) -> Any:
-    return Execution.objects.filter(pk=execution_id, state=ExecutionState.QUEUED)
+    return ExecutionState(row.state)
 
 
 def _stopped_before_start(reason: str) -> Ending:
     sentence = f"Stopped before it began: {reason}" if reason else "Stopped before it began."
     return Ending(ExecutionState.STOPPED, OutcomeClass.STOPPED, sentence)
-
-
-def _already_requested(execution_id: int) -> ExecutionState:
-    state = Execution.objects.filter(pk=execution_id).values_list("state", flat=True).first()
-    if state is None:
-        raise NotFound(f"There is no execution {execution_id}.")
-    if state in EXECUTION.final:
-        raise StateConflict(f"This execution has ended already: it {state}.")
-    return ExecutionState(state)

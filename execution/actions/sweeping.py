@@ -104,8 +104,7 @@ def _settle(identifier: int, *, stopped: Mapping[int, Halted]) -> bool:
 
 def _unproven() -> list[int]:
     """Return executions that have ended and whose processes an order's receipt still waits to see gone."""
-    named = queries.waited_for()
-    ended = Execution.objects.filter(pk__in=named, state__in=EXECUTION.final) if named else Execution.objects.none()
+    ended = Execution.objects.filter(pk__in=queries.waited_for(), state__in=EXECUTION.final)
     return list(ended.values_list("pk", flat=True))
 
 

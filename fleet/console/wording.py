@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 
+from execution.states import AT_LEAST, UNKNOWN
+
 NANO = 1_000_000_000
 
 
@@ -17,6 +19,13 @@ def usd(nano_usd: int | None) -> str:
     if dollars < 0.0001:
         return f"{sign}under $0.0001"
     return f"{sign}${dollars:,.2f}" if dollars >= 1 else f"{sign}${dollars:.4f}"
+
+
+def cost(nano_usd: int | None, basis: str) -> str:
+    """Return what a turn cost: `$0.0042`, `at least $0.0042`, `cost unknown` of one that spent, or `unknown`."""
+    if nano_usd is None and basis == UNKNOWN:
+        return "cost unknown"
+    return f"at least {usd(nano_usd)}" if basis == AT_LEAST else usd(nano_usd)
 
 
 def duration(seconds: float | None) -> str:

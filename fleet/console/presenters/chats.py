@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.utils.safestring import SafeString
 
 from execution.states import AT_LEAST, UNKNOWN
+from fleet.console import wording
 from fleet.console.presenters.bots import BotName
 from fleet.console.statuses import Status
 from fleet.kernel import clock
@@ -57,6 +58,11 @@ class ReceiptView:
     cost_basis: str
     queue_seconds: float | None
     engine_seconds: float | None
+
+    @property
+    def cost(self) -> str:
+        """Return what it cost, in a few words."""
+        return wording.cost(self.cost_nano_usd, self.cost_basis)
 
     @property
     def is_least(self) -> bool:

@@ -137,10 +137,10 @@ def _duties(bots: Sequence[Identity]) -> Mapping[int, Duty]:
 
 
 def _unserved() -> str:
-    draining = list(execution_queries.live_workers().values_list("draining_at", flat=True))
-    if not draining:
+    served = execution_queries.takes_work()
+    if served is None:
         return "no worker is alive"
-    return "" if None in draining else "every worker is drained until one takes work again (Runner)"
+    return "" if served else "every worker is drained until one takes work again (Runner)"
 
 
 def _waiting(keys: Sequence[int]) -> tuple[Counter[int], Counter[int]]:

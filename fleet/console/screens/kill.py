@@ -6,11 +6,12 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from django.db.models import Count, Q
+from django.db.models import Count
 
 from conversations import queries as conversation_queries
 from conversations.models import Turn
 from execution.models import Execution
+from execution.policies import within
 from execution.states import EXECUTION, ExecutionState
 from fleet.console.presenters import KillBadge, KillView, OrderView, ReceiptLine, StopReceipt
 from fleet.console.statuses import order_status
@@ -73,19 +74,9 @@ def kill_view(*, before: int | None = None, held_before: int | None = None) -> K
 def _waiting(orders: Sequence[KillOrder]) -> tuple[int, list[int]]:
     """Return how many turns and executions wait for their start, and how many of them each order holds. Two queries."""
     turns, held = conversation_queries.held_depths([(order.scope, order.scope_id) for order in orders])
-    counts = {f"of_{order.pk}": Count("pk", filter=_executions_of(order)) for order in orders}
+    counts = {f"of_{order.pk}": Count("pk", filter=within(order.scope, order.scope_id)) for order in orders}
     queued = Execution.objects.filter(state=ExecutionState.QUEUED).aggregate(waiting=Count("pk"), **counts)
     return turns + queued["waiting"], [number + queued[name] for number, name in zip(held, counts, strict=True)]
-
-
-def _executions_of(order: KillOrder) -> Q:
-    fields = {
-        KillScope.IDENTITY: "identity__slug",
-        KillScope.CONVERSATION: "conversation_id",
-        KillScope.EXECUTION: "pk",
-    }
-    field = fields.get(KillScope(order.scope))
-    return Q(**{field: order.scope_id}) if field else Q()
 
 
 def order_view(order: KillOrder, alive: dict[int, int], names: dict[str, str]) -> OrderView:

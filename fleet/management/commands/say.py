@@ -20,10 +20,10 @@ from conversations.models import Conversation, Message, Turn
 from conversations.ports import UnifiedMessage
 from conversations.states import TURN, Author, TurnState
 from execution import queries as execution_queries
-from execution.models import Execution, ExecutionEvent
-from execution.states import AT_LEAST, UNKNOWN, EventKind
+from execution.models import ExecutionEvent
+from execution.states import EventKind
 from fleet.api.serializers import TurnSerializer
-from fleet.console.wording import count, duration, usd
+from fleet.console.wording import cost, count, duration
 from fleet.following import follow
 from fleet.kernel import database
 from fleet.kernel.actors import Actor
@@ -231,10 +231,10 @@ class Listener:
 
     async def _worry(self) -> None:
         """Say why nothing happens, when there is nobody to make it happen."""
-        draining = await in_thread(lambda: list(execution_queries.live_workers().values_list("draining_at", flat=True)))
-        if not draining:
+        served = await in_thread(execution_queries.takes_work)
+        if served is None:
             self.command.warn("No worker is running, so the message waits. Start one with `make run`.")
-        elif None not in draining:
+        elif not served:
             self.command.warn(
                 "Every worker is drained, so the message waits until one takes work again (console, Runner)."
             )
@@ -289,13 +289,7 @@ def receipt(turn: Turn) -> str:
         turn.identity.slug,
         f"{execution.provider} {execution.model}",
         f"{count(tokens_in, 'token')} in, {count(execution.output, 'token')} out",
-        _cost_of(execution),
+        cost(execution.cost_nano_usd, execution.cost_basis),
         *(f"{name} {duration(milliseconds / 1000)}" for name, milliseconds in times if milliseconds is not None),
     ]
     return " · ".join(parts)
-
-
-def _cost_of(execution: Execution) -> str:
-    if execution.cost_nano_usd is None and execution.cost_basis == UNKNOWN:
-        return "cost unknown"
-    return ("at least " if execution.cost_basis == AT_LEAST else "") + usd(execution.cost_nano_usd)
