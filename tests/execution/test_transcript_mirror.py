@@ -38,6 +38,18 @@ async def test_the_copy_keeps_every_promise_that_the_sdk_asks_of_a_store():
     await run_session_store_conformance(lambda: asyncio.to_thread(empty))
 
 
+@pytest.mark.django_db(transaction=True)
+async def test_what_a_tool_writes_in_the_name_of_the_cli_reaches_no_other_session(settings):
+    settings.FLEET_TRANSCRIPT_STORE = "execution.engine.mirror.Mirror"
+    mirror.store.cache_clear()
+    store = mirror.store_of_sdk("mine")
+    mirror.store.cache_clear()
+    for session in ("mine", "theirs"):
+        await store.append({"project_key": "p", "session_id": session}, [{"type": "user", "uuid": session}])
+    assert await asyncio.to_thread(queries.mirrored_transcript, "theirs") == {}
+    assert len(await asyncio.to_thread(queries.mirrored_transcript, "mine")) == 1
+
+
 @pytest.mark.django_db
 def test_a_line_with_nul_and_broken_characters_comes_back_as_it_was():
     entry = {"type": "user", "uuid": str(uuid.uuid4()), "text": "a\x00b \ud83d end"}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol, cast
 
+import structlog
 from claude_agent_sdk import SessionStore, project_key_for_directory
 from claude_agent_sdk.types import SessionKey, SessionListSubkeysKey, SessionStoreEntry
 from django.conf import settings
@@ -19,9 +19,11 @@ from django.utils.module_loading import import_string
 from execution.ports import Prompt
 from execution.providers.claude import launch
 from execution.providers.claude.transcripts import TRANSCRIPTS
-from execution.sandbox import open_plain, own_directories
+from execution.sandbox import own_directories
 from execution.sandbox.plain import LARGEST
+from fleet.kernel import distrusted
 
+log = structlog.get_logger(__name__)
 PIECE = 1024**2
 
 
@@ -43,10 +45,10 @@ def store() -> TranscriptStore | None:
     return import_string(settings.FLEET_TRANSCRIPT_STORE)() if settings.FLEET_TRANSCRIPT_STORE else None
 
 
-def store_of_sdk() -> SessionStore | None:
-    """Return the store in the SDK's own words; it asks at runtime which of the optional methods there are."""
+def store_of_sdk(session_id: str) -> SessionStore | None:
+    """Return the store of this session in the SDK's own words; it asks at runtime which of the optional methods there are."""
     copies = store()
-    return cast("SessionStore", StoreOfSdk(copies)) if copies is not None else None
+    return cast("SessionStore", StoreOfSdk(copies, session_id)) if copies is not None else None
 
 
 def put_back(prompt: Prompt) -> None:
@@ -56,46 +58,45 @@ def put_back(prompt: Prompt) -> None:
     copies = store()
     if copies is None or not prompt.resume:
         return
-    configuration = launch.configuration_directory(prompt.home)
-    project = configuration / TRANSCRIPTS / project_key_for_directory(prompt.workspace)
-    own_directories(prompt.home, configuration, configuration / TRANSCRIPTS, project)
+    directory = launch.configuration_directory(prompt.home).relative_to(prompt.home)
+    project = directory / TRANSCRIPTS / project_key_for_directory(prompt.workspace)
     sessions = [session for session in (prompt.session_id, prompt.forks) if session]
     found = [(session, path, lines) for session in sessions for path, lines in copies.load(session).items()]
-    for session, path, lines in found:
-        below = f"{session}/{path}" if path else session
-        file = project / f"{below}.jsonl"
-        own_directories(*[parent for parent in reversed(file.parents) if parent.is_relative_to(project)])
-        if len(lines) > _lines(file):
-            _write(file, lines)
+    own_directories(prompt.home)
+    with distrusted.opened(prompt.home) as home:
+        for session, path, lines in found:
+            file = (project / f"{session}/{path}" if path else project / session).as_posix() + ".jsonl"
+            if len(lines) > _lines(home, file):
+                distrusted.replace(home, file, "".join(f"{line}\n" for line in lines).encode(), private=True)
 
 
-def _lines(file: Path) -> int:
+def _lines(home: int, file: str) -> int:
     """Return how many lines there are; none in what is no file of its own or too large, as the bot might have put there."""
     try:
-        with open_plain(file) as opened:
-            pieces = islice(iter(partial(opened.buffer.read, PIECE), b""), LARGEST // PIECE)  # it may grow meanwhile
+        with distrusted.open_plain(home, file) as opened:
+            if os.fstat(opened.fileno()).st_size > LARGEST:
+                return 0
+            pieces = islice(iter(partial(opened.read, PIECE), b""), LARGEST // PIECE)  # it may grow meanwhile
             return sum(piece.count(b"\n") for piece in pieces)
     except OSError:
         return 0
 
 
-def _write(file: Path, lines: Sequence[str]) -> None:
-    draft = file.with_suffix(f".{secrets.token_hex(8)}")
-    draft.write_text("".join(f"{line}\n" for line in lines))
-    draft.replace(file)
-
-
 class StoreOfSdk:
     """What the SDK writes to: as much of its SessionStore as is needed.
 
-    Its calls come on the loop; the store's own work is done in a thread.
+    Its calls come on the loop; the store's own work is done in a thread. What comes from the CLI, a tool inside its walls could have
+    written: only lines of `session_id` are taken, lest a bot put words into another one's session.
     """
 
-    def __init__(self, copies: TranscriptStore) -> None:
-        self._copies = copies
+    def __init__(self, copies: TranscriptStore, session_id: str | None = None) -> None:
+        self._copies, self._session_id = copies, session_id
 
     async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
         """Copy lines that the CLI has written to its own file."""
+        if self._session_id not in (None, key["session_id"]):
+            log.warning("transcript.of_another_session", session=self._session_id)
+            return
         await asyncio.to_thread(
             self._copies.append,
             project=key["project_key"], session_id=key["session_id"], path=key.get("subpath", ""), entries=entries,

@@ -204,7 +204,7 @@ class ClaudeProcess(CliProcess):
         return ClaudeAgentOptions(
             hooks={"PreToolUse": [HookMatcher(hooks=[self._ask])]},
             verbatim_prompts=True,
-            session_store=mirror.store_of_sdk(),
+            session_store=mirror.store_of_sdk(self._prompt.session_id),
             env={"CLAUDE_CONFIG_DIR": str(configuration)},
         )
 

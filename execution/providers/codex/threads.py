@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from execution.sandbox import open_plain
+from fleet.kernel import distrusted
 
 THREADS = "fleet-threads"  # the directories below CODEX_HOME
 SESSIONS = "sessions"
+LARGEST = 1024**2  # bytes of such a file; a name for each of a session's branches and a few numbers are in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +49,22 @@ class Threads:
 
     def __init__(self, configuration: Path) -> None:
         self._configuration = configuration
-        self._directory = configuration / THREADS
 
     def find(self, session_id: str) -> Thread | None:
         """Return the session's thread, if this machine still has what was said in it."""
         try:
-            with open_plain(self._path(session_id)) as file:
-                thread = Thread.of(json.loads(file.read()))
+            with distrusted.opened(self._configuration) as root:
+                kept = distrusted.read(root, _file(session_id), at_most=LARGEST)
+            thread = Thread.of(json.loads(kept or b""))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return thread if all(self.transcript_of(one) for one in (thread.id, *thread.left)) else None
 
     def keep(self, session_id: str, thread: Thread) -> None:
         """Remember the session's thread and what it has used."""
-        self._directory.mkdir(exist_ok=True, mode=0o700)
-        path = self._path(session_id)
-        draft = path.with_suffix(f".{secrets.token_hex(8)}")
-        draft.write_text(json.dumps(thread.kept()))
-        draft.replace(path)
-
-    def _path(self, session_id: str) -> Path:
-        return self._directory / f"{session_id}.json"
+        content = json.dumps(thread.kept()).encode()
+        with distrusted.opened(self._configuration) as root:
+            distrusted.replace(root, _file(session_id), content, private=True)
 
     def has_message(self, session_id: str, uuid: str) -> bool | None:
         """Return whether a message that we gave this name is in the session's transcript; None when there is no transcript."""
@@ -83,6 +79,10 @@ class Threads:
 
     def _transcripts(self, thread_id: str) -> Iterator[Path]:
         return (self._configuration / SESSIONS).glob(f"**/rollout-*-{thread_id}.jsonl")
+
+
+def _file(session_id: str) -> str:
+    return f"{THREADS}/{session_id}.json"
 
 
 def _numbers(told: Mapping[str, int]) -> dict[str, int]:
