@@ -110,7 +110,7 @@ def waiting_lines(turns: list[Turn], person: Person | None) -> list[str]:
     waiting = [turn for turn in turns if turn.state == TurnState.QUEUED]
     until = next((turn.parked_until for turn in waiting if is_parked(turn)), None)
     lines = [f"{len(waiting)} waiting until {moment(until, person)}." if until else f"{len(waiting)} waiting."]
-    shut = execution_queries.shut_logins()
+    shut = [login for login in execution_queries.shut_logins() if not login.may_be_tried]
     return (lines if waiting else []) + [f"{reasons([login], person)}." for login in shut]
 
 

@@ -258,6 +258,13 @@ class TestWaiting:
         assert "1 waiting until 15:00." in answer
         assert "Acme's login has reached its limit until 15:00." in answer
 
+    def test_status_says_nothing_of_a_login_that_the_next_message_tries(
+        self, only_acme: Identity, at_noon: Any
+    ) -> None:
+        fail(scenes.turn_of(scenes.say("Hello")), retry_at=THREE)
+        at_noon.move_to(THREE)
+        assert "limit" not in scenes.say("/status").answer
+
     def test_a_kill_order_reaches_it(self, only_acme: Identity) -> None:
         turn = fail(scenes.turn_of(scenes.say("Hello")), retry_at=THREE)
         order = governance_actions.stop(

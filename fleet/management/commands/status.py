@@ -119,7 +119,8 @@ def _logins(logins: list[dict[str, Any]]) -> Iterable[str]:
         rows = [("LOGIN", "STATE", "WHY", "UNTIL", "SINCE")]
         for row in logins:
             state, why = row["state"].replace("_", " "), row["cause"].replace("_", " ")
-            rows.append((row["provider"], state, why, f"{row['until'][:16]}Z", _ago(row["age_seconds"])))
+            until = "now" if row["state"] == "tried_next" else f"{row['until'][:16]}Z"
+            rows.append((row["provider"], state, why, until, _ago(row["age_seconds"])))
         yield from table(rows)
 
 
