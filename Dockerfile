@@ -15,7 +15,6 @@ RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap &
 RUN useradd --system --uid 10001 --home-dir /var/lib/fleet --create-home --shell /usr/sbin/nologin fleet
 COPY --from=build /opt/fleet /opt/fleet
 ENV PATH=/opt/fleet/.venv/bin:$PATH \
-    DJANGO_SETTINGS_MODULE=fleet.settings.base \
     FLEET_ENVIRONMENT=production \
     FLEET_VAR=/var/lib/fleet \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -34,7 +34,7 @@ test: setup-dev ## run the tests in several processes; ARGS="-k lanes" chooses, 
 	@$(VENV) tools/emulators.py
 	@$(VENV) -m pytest -n auto $(ARGS)
 
-soak: setup-dev ## kill real processes at 50 random points of paid turns and count what must never happen (eight minutes)
+soak: setup-dev ## kill real processes at 50 random points of paid turns and count what must never happen (about five minutes)
 	@$(VENV) tools/emulators.py
 	@$(VENV) manage.py chaos execution --rounds 50 $(ARGS)
 

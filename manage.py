@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-HEADLESS = (["gateways"],)  # commands that run for ever and show no page
+HEADLESS = (["gateways"], ["runner"], ["worker"])  # commands that run for ever and show no page
 
 
 def use_project_environment() -> None:

@@ -11,6 +11,6 @@ class FleetConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect what each app needs from outside with what provides it."""
-        from fleet import wiring
+        from fleet import celery, wiring  # noqa: F401 - jobs and hints go by the app that is there
 
         wiring.connect()

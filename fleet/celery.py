@@ -1,12 +1,9 @@
-"""The Celery app. Job modules are called `jobs.py`, because one app is called tasks."""
+"""The Celery app, made once Django's settings are known. Job modules are called `jobs.py`, because one app is called tasks."""
 
-import os
 import warnings
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings.base")
 
 # Celery warns root because of pickle; here only JSON is accepted, and what a message says is checked against PostgreSQL.
 warnings.filterwarnings("ignore", category=SecurityWarning)

@@ -140,6 +140,7 @@ COMMANDS: dict[str, Permission] = {
     "prepare": Permission.RECORDS_EDIT,
     "providers": Permission.RECORDS_EDIT,
     "runner": Permission.RECORDS_EDIT,
+    "worker": Permission.RECORDS_EDIT,
     "gateways": Permission.GATEWAY_EDIT,
     "state_diagrams": Permission.PUBLIC,
     "chaos": Permission.PUBLIC,

@@ -132,7 +132,7 @@ class Product:
 
     def service(self, name: str) -> list[psutil.Process]:
         """Return the processes of one service: web, worker, runner, gateways, postgres or valkey."""
-        mark = {"web": "daphne", "worker": "celery", "valkey": "valkey-server"}.get(name, name)
+        mark = {"web": "daphne", "valkey": "valkey-server"}.get(name, name)
         found = []
         for process in self.processes():
             try:

@@ -29,10 +29,11 @@ class Installation:
     database_url: str = ""
     redis_url: str = ""
     public_url: str = ""
+    settings: str = ""  # Django's settings module for every service, where somebody has named one
 
     @classmethod
     def from_environment(cls) -> Installation:
-        """Read FLEET_VAR, FLEET_HOST, FLEET_PORT, FLEET_PUBLIC_URL, DATABASE_URL and REDIS_URL.
+        """Read FLEET_VAR, FLEET_HOST, FLEET_PORT, FLEET_PUBLIC_URL, DATABASE_URL, REDIS_URL and DJANGO_SETTINGS_MODULE.
 
         Raises ValueError with a sentence for a port that is none, and for numbers of the settings that nothing would work with.
         """
@@ -47,6 +48,7 @@ class Installation:
             database_url=env.str("DATABASE_URL", default=""),
             redis_url=env.str("REDIS_URL", default=""),
             public_url=env.str("FLEET_PUBLIC_URL", default="").rstrip("/"),
+            settings=env.str("DJANGO_SETTINGS_MODULE", default=""),
         )
 
     @property
@@ -91,7 +93,6 @@ def child_environment(here: Installation, *, database_url: str, redis_url: str) 
         "FLEET_PORT": str(here.port),
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
-        "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "fleet.settings.base"),
         "PYTHONUNBUFFERED": "1",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }

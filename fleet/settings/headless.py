@@ -1,4 +1,4 @@
-"""Settings of processes without pages, such as the gateways: no admin, no API, no web server, and so some 35 MB less."""
+"""Settings of processes without pages (gateways, worker, runner): no admin, no API, no web server, and so some 40 MB less each."""
 
 from __future__ import annotations
 

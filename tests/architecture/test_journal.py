@@ -22,7 +22,6 @@ TELLS_THE_JOURNAL = {"record", "move"}
 
 # Writes that are no change of state, each with its reason.
 NOTES = {
-    "identities.compile_workspace": "writes files, not rows",
     "identities.note_token_used": "when a token was used last, to the minute",
     "budgets.renew": "a lease goes on",
     "execution.beat": "a sign of life, every few seconds",

@@ -15,7 +15,7 @@ from tests.architecture.source import ROOT
 
 READERS = [*(ROOT / "fleet/settings").glob("*.py"), *(ROOT / "fleet/platform").glob("*.py")]
 # In the table, and not offered for copying: the one shows Fleet's code to everybody, the other is not used any more.
-NOT_TO_BE_COPIED = {"FLEET_DEBUG", "FLEET_CLAUDE_LOGIN_DIR"}
+NOT_TO_BE_COPIED = {"FLEET_DEBUG", "FLEET_CLAUDE_LOGIN_DIR", "DJANGO_SETTINGS_MODULE"}
 BY_BOT = "FLEET_TELEGRAM_<BOT>_TOKEN"
 USUAL = {
     "HTTPS_PROXY",

@@ -51,7 +51,7 @@ class House:
         """Start the web process or the worker."""
         with (self.logs / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *self._commands()[name]], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+                [sys.executable, *self._commands()[name]], cwd=ROOT, env=self.environment, stdout=log, stderr=log
             )
 
     def stop(self, name: str) -> None:
@@ -79,12 +79,9 @@ class House:
 
     def _commands(self) -> dict[str, list[str]]:
         return {
-            "web": ["daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(self.port), "fleet.asgi:application"],
-            "worker": [
-                "celery", "-q", "-A", "fleet", "worker", "-P", "threads", "-c", "8", "-Q", "fleet", "--loglevel",
-                "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat",
-            ],
-        }  # fmt: skip
+            "web": ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(self.port), "fleet.asgi:application"],
+            "worker": ["manage.py", "worker"],
+        }
 
 
 @contextlib.contextmanager

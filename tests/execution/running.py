@@ -90,9 +90,8 @@ class CeleryWorker:
             **{
                 name: value
                 for name, value in os.environ.items()
-                if not name.startswith(("FLEET_", "ANTHROPIC_", "CLAUDE"))
+                if not name.startswith(("FLEET_", "ANTHROPIC_", "CLAUDE", "DJANGO_SETTINGS"))
             },
-            "DJANGO_SETTINGS_MODULE": "fleet.settings.base",
             "DATABASE_URL": database_url(),
             "FLEET_VAR": str(var),
             "FLEET_SECRET_KEY": django_settings.SECRET_KEY,
@@ -107,11 +106,9 @@ class CeleryWorker:
     def start(self) -> CeleryWorker:
         """Start it and wait until it has registered."""
         known = set(Worker.objects.values_list("pk", flat=True))
-        command = [sys.executable, "-m", "celery", "-A", "fleet", "worker", "-P", "threads", "-c", "32", "-Q", "fleet"]
-        quiet = ["--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._within, *command, *quiet],
+                [*self._within, sys.executable, "manage.py", "worker"],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,

@@ -34,7 +34,7 @@ class Ready(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b'{"status": "ready"}')
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Ready).serve_forever()
 """
-CELERY = "import time; time.sleep(1000)"
+SETTINGS = "SECRET_KEY = 'mini'"
 MANAGE = """
 import os, pathlib, signal, sys, time
 import psycopg
@@ -68,9 +68,8 @@ class Miniature:
         self.process: subprocess.Popen[bytes] | None = None
         shutil.copytree(ROOT / "fleet" / "platform", root / "fleet" / "platform")
         for name, text in {
-            "fleet/__init__.py": "", "fleet/settings/base.py": "SECRET_KEY = 'mini'", "uv.lock": "",
-            "daphne/__init__.py": "", "celery/__init__.py": "",
-            "daphne/__main__.py": DAPHNE, "celery/__main__.py": CELERY, "manage.py": MANAGE,
+            "fleet/__init__.py": "", "fleet/settings/base.py": SETTINGS, "fleet/settings/headless.py": SETTINGS, "uv.lock": "",
+            "daphne/__init__.py": "", "daphne/__main__.py": DAPHNE, "manage.py": MANAGE,
         }.items():  # fmt: skip
             (root / name).parent.mkdir(exist_ok=True)
             (root / name).write_text(text)
@@ -187,7 +186,7 @@ def test_a_running_fleet_is_not_removed(running: Miniature) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["daphne", "celery", "manage.py runner", "manage.py gateways", "valkey-server", "bin/postgres"]
+    "name", ["daphne", "manage.py worker", "manage.py runner", "manage.py gateways", "valkey-server", "bin/postgres"]
 )
 def test_a_killed_service_comes_back(running: Miniature, name: str) -> None:
     before = running.pids(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import signal
@@ -39,6 +40,14 @@ def configured(here: Installation) -> dict[str, ProcessConfig]:
 def test_services_stop_from_the_edge_inwards_and_the_database_last(here: Installation) -> None:
     stops = sorted(services(here), key=lambda service: -service.rank)
     assert [service.name for service in stops] == ["gateways", "web", "worker", "runner", "valkey", "postgres"]
+
+
+def test_only_the_web_process_loads_pages_unless_somebody_names_other_settings(here: Installation) -> None:
+    told = {name: program.environment.get("DJANGO_SETTINGS_MODULE") for name, program in configured(here).items()}
+    headless = dict.fromkeys(("gateways", "worker", "runner"), "fleet.settings.headless")
+    assert told == {"web": "fleet.settings.base", **headless, "valkey": None, "postgres": None}
+    named = configured(dataclasses.replace(here, settings="acme.settings"))
+    assert {program.environment.get("DJANGO_SETTINGS_MODULE") for program in named.values()} == {"acme.settings", None}
 
 
 def test_named_servers_replace_the_embedded_ones(tmp_path: Path) -> None:
@@ -84,7 +93,8 @@ def test_no_secret_is_in_the_configuration_or_in_an_argument(here: Installation)
     password = valkey.url.split("@")[0].rsplit(":", 1)[1]
     text = Supervisor(here)._configuration_text(services(here))
     assert password not in text
-    assert "environment" not in text
+    told = {name for program in configured(here).values() for name in program.environment}
+    assert told == {"DJANGO_SETTINGS_MODULE"}
 
 
 def test_every_stop_is_bounded_and_asks_before_it_kills(here: Installation) -> None:

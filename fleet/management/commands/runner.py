@@ -19,6 +19,7 @@ class Command(FleetCommand):
 
     serves = True
     help = "Sweep what was left lying, settle reservations and seal the journal, over and over."
+    requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Work until SIGTERM or SIGINT."""
