@@ -35,7 +35,7 @@ class ChatFeed:
     def __init__(self, conversation_id: int, *, turn_id: int = 0, execution_id: int = 0, after: int = 0) -> None:
         """Begin after the event `after` of this turn's execution; other turns and executions are told from their beginning.
 
-        A page that was just fetched does not know the execution, and means the one that is at work.
+        Who does not know the execution means the one that is at work.
         """
         self.conversation_id = conversation_id
         self.execution_id: int | None = None

@@ -22,8 +22,8 @@ let connected = false;
 
 const parse = (html) => new DOMParser().parseFromString(html, "text/html");
 const lastMessage = () => messages.lastElementChild?.dataset.message ?? "0";
-const sequenceOf = (turn) => Number(turn?.dataset.sequence ?? 0);
-const executionOf = new Map(); // by turn; a sequence counts within an execution
+const sequenceOf = (turn) => Number(turn.dataset.sequence);
+const executionOf = (turn) => Number(turn.dataset.execution); // a sequence counts within an execution; later ones have higher numbers
 const runningTurn = () => turns.querySelector("[data-turn]");
 
 function announce(item) {
@@ -41,6 +41,12 @@ function takeMessages(page) {
   }
 }
 
+// Whether what stands here of a turn is further than what the server's page shows of it.
+function isFurther(known, fresh) {
+  const ahead = executionOf(known) - executionOf(fresh);
+  return ahead > 0 || (ahead === 0 && sequenceOf(known) > sequenceOf(fresh));
+}
+
 // A turn we already know further than the server's page does stays as it is: nothing jumps, nothing is lost.
 function takeTurns(page) {
   const fresh = page.getElementById("turns");
@@ -50,7 +56,7 @@ function takeTurns(page) {
   }
   for (const turn of [...fresh.children]) {
     const known = document.getElementById(turn.id);
-    if (known && sequenceOf(known) > sequenceOf(turn)) continue;
+    if (known && isFurther(known, turn)) continue;
     if (known) renewTurn(known, turn);
     else turns.append(turn);
     htmx.process(known ?? turn);
@@ -94,8 +100,10 @@ function beginAnew(turn) {
 function onMessage(message) {
   const turn = document.getElementById(`turn-${message.turn}`);
   if (message.anew && turn) beginAnew(turn);
-  if (message.execution) executionOf.set(String(message.turn), message.execution);
+  if (message.execution && turn && !executionOf(turn)) turn.dataset.execution = message.execution;
   if (message.type !== "event" || !turn) return message.type === "sync" ? undefined : refresh();
+  if (message.execution < executionOf(turn)) return undefined; // the page has been fetched since the turn was taken over
+  if (message.execution > executionOf(turn)) { beginAnew(turn); turn.dataset.execution = message.execution; }
   if (message.seq <= sequenceOf(turn)) return undefined;
   turn.dataset.sequence = message.seq;
   return follow.during(() => applyEvent(turn, message));
@@ -113,8 +121,7 @@ function onState(state, seconds) {
 function address() {
   const turn = runningTurn();
   if (!turn) return `${chat.dataset.socket}?after=0`;
-  const execution = executionOf.get(turn.dataset.turn) ?? 0;
-  return `${chat.dataset.socket}?turn=${turn.dataset.turn}&execution=${execution}&after=${sequenceOf(turn)}`;
+  return `${chat.dataset.socket}?turn=${turn.dataset.turn}&execution=${executionOf(turn)}&after=${sequenceOf(turn)}`;
 }
 
 document.addEventListener("click", async (event) => {

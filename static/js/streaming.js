@@ -109,7 +109,7 @@ function renewParts(parts, fresh) {
 }
 
 // What the server shows of a turn goes into the one on the page, piece by piece: who stands on its button, has opened a tool
-// call or has marked words keeps that. With the same sequence the parts are the same, however they were drawn.
+// call or has marked words keeps that. At the same event of the same execution the parts are the same, however they were drawn.
 export function renewTurn(turn, fresh) {
   for (const piece of ["[data-state]", "[data-label]", "[data-clock]"]) {
     const [old, now] = [turn.querySelector(piece), fresh.querySelector(piece)];
@@ -118,8 +118,9 @@ export function renewTurn(turn, fresh) {
   const [stop, mayStop] = [turn.querySelector(".said__stop"), fresh.querySelector(".said__stop")];
   if (!mayStop) stop?.remove();
   else if (!stop) turn.querySelector(".said__head").append(mayStop);
-  if (turn.dataset.sequence === fresh.dataset.sequence && turn.dataset.sequence !== "0") return;
-  turn.dataset.sequence = fresh.dataset.sequence;
+  const { execution, sequence } = fresh.dataset;
+  if (turn.dataset.execution === execution && turn.dataset.sequence === sequence && sequence !== "0") return;
+  Object.assign(turn.dataset, { execution, sequence });
   renewParts(turn.querySelector("[data-parts]"), fresh.querySelector("[data-parts]"));
 }
 

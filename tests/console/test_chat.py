@@ -168,7 +168,7 @@ def test_what_a_running_turn_has_written_so_far_survives_a_reload(operator: Clie
     page = response.content.decode()
     assert "First &lt;b&gt;words&lt;/b&gt;" in page
     assert "Running tool Bash" in page
-    assert 'data-sequence="' in page
+    assert f'data-execution="{execution.pk}" data-sequence="{recording.next_sequence(execution) - 1}"' in page
     assert "Stop" in text_of(response)
 
 

@@ -120,12 +120,13 @@ class TranscriptItem:
 
 @dataclass(frozen=True, slots=True)
 class TurnView:
-    """A turn that is not over: its state in words, and what it wrote so far. `sequence` is the last event shown."""
+    """A turn that is not over: its state in words, and what it wrote so far. `sequence` is the last event shown of its `execution`."""
 
     id: int
     status: Status
     label: str
     since: dt.datetime
+    execution: int = 0
     sequence: int = 0
     parts: tuple[TextPart | ToolLine, ...] = ()
     may_stop: bool = False

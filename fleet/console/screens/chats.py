@@ -147,6 +147,7 @@ def _turn_view(turn: Turn, position: int, person: Person) -> TurnView:
         status=turn_status(turn.state),
         label=_label(turn, position, parts, events),
         since=turn.admitted_at or turn.created_at,
+        execution=turn.execution_id or 0,
         sequence=events[-1].sequence if events else 0,
         parts=parts,
         may_stop=turn.person_id == person.pk or Permission.TURN_STOP in person.permissions,
