@@ -11,6 +11,7 @@ class FleetConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect what each app needs from outside with what provides it."""
-        from fleet import celery, wiring  # noqa: F401 - jobs and hints go by the app that is there
+        from fleet import celery, wiring
 
+        celery.app.set_default()  # jobs and hints go by it
         wiring.connect()

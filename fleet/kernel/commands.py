@@ -30,6 +30,13 @@ class FleetCommand(BaseCommand):
             raise CommandError(without_database(away).sentence) from away
 
 
+class ServiceCommand(FleetCommand):
+    """A command that runs until it is told to end, without the pages that Django's checks would load; `make check` runs those."""
+
+    serves = True
+    requires_system_checks: list[str] = []
+
+
 def without_database(away: BaseException) -> Unavailable:
     """Return one of database.AWAY as whoever sits at a terminal reads it: mostly nobody has started Fleet."""
     told = database.unavailable(away)

@@ -31,15 +31,18 @@ def opened(root: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def open_plain(root: int, file: str) -> BinaryIO:
-    """Open a plain file to read. Raises OSError when it is missing, a link, a pipe or a device: those could hold us for ever."""
+def open_plain(root: int, file: str, *, largest: int | None = None) -> BinaryIO:
+    """Open a plain file to read. Raises OSError when it is missing, a link, a pipe or a device, or has more than `largest` bytes: those
+    could hold us for ever.
+    """
     path = _inside(file)
     with _parent(root, path) as parent:
-        source = os.open(path.name, _TO_READ, dir_fd=parent)
-    if not stat.S_ISREG(os.fstat(source).st_mode):
-        os.close(source)
-        raise OSError(errno.EINVAL, "no plain file", file)
-    return os.fdopen(source, "rb")
+        return _plain(os.open(path.name, _TO_READ, dir_fd=parent), file, largest)
+
+
+def open_plain_at(path: Path, *, largest: int | None = None) -> BinaryIO:
+    """Open a plain file by its whole path, like `open_plain`; a link among the directories above it is followed."""
+    return _plain(os.open(path, _TO_READ), str(path), largest)
 
 
 def read(root: int, file: str, *, at_most: int) -> bytes | None:
@@ -74,6 +77,14 @@ def remove(root: int, file: str) -> None:
         os.unlink(path.name, dir_fd=parent)
     with contextlib.suppress(OSError), _parent(root, path.parent) as above:
         os.rmdir(path.parent.name, dir_fd=above)
+
+
+def _plain(source: int, name: str, largest: int | None) -> BinaryIO:
+    state = os.fstat(source)
+    if not stat.S_ISREG(state.st_mode) or (largest is not None and state.st_size > largest):
+        os.close(source)
+        raise OSError(errno.EINVAL, "no plain file, or too large", name)
+    return os.fdopen(source, "rb")
 
 
 def _inside(file: str) -> PurePosixPath:

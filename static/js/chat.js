@@ -92,18 +92,17 @@ async function refresh() {
 }
 
 // Another execution took the turn over, and everything of it is told: what stands here is of the one before, or comes once more.
-function beginAnew(turn) {
-  turn.dataset.sequence = 0;
+function beginAnew(turn, execution) {
+  Object.assign(turn.dataset, { execution, sequence: 0 });
   turn.querySelector("[data-parts]").replaceChildren();
 }
 
 function onMessage(message) {
   const turn = document.getElementById(`turn-${message.turn}`);
-  if (message.anew && turn) beginAnew(turn);
-  if (message.execution && turn && !executionOf(turn)) turn.dataset.execution = message.execution;
+  if (message.anew && turn) beginAnew(turn, executionOf(turn));
   if (message.type !== "event" || !turn) return message.type === "sync" ? undefined : refresh();
   if (message.execution < executionOf(turn)) return undefined; // the page has been fetched since the turn was taken over
-  if (message.execution > executionOf(turn)) { beginAnew(turn); turn.dataset.execution = message.execution; }
+  if (message.execution > executionOf(turn)) beginAnew(turn, message.execution);
   if (message.seq <= sequenceOf(turn)) return undefined;
   turn.dataset.sequence = message.seq;
   return follow.during(() => applyEvent(turn, message));

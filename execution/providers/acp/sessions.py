@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 from execution.sandbox import open_plain, own_directories
+from fleet.kernel import distrusted
 
 PLACE = ".acp-sessions"
 LONGEST = 512  # characters of an id
@@ -17,16 +17,12 @@ class Sessions:
     """
 
     def __init__(self, home: Path, agent: str) -> None:
-        self._directories = (
-            home.parent / PLACE,
-            home.parent / PLACE / home.name,
-            home.parent / PLACE / home.name / agent,
-        )
+        self._place, self._below = home.parent / PLACE, f"{home.name}/{agent}"
 
     def find(self, session_id: str) -> str:
         """Return the agent's own id of this session; empty when it has none here."""
         try:
-            with open_plain(self._path(session_id)) as file:
+            with open_plain(self._place / self._below / session_id) as file:
                 found = file.read(LONGEST + 1)
         except OSError:
             return ""
@@ -36,13 +32,9 @@ class Sessions:
         """Remember it, unless it is none that could be found again: then the next turn begins afresh and says so."""
         if not _is_plain(theirs):
             return
-        own_directories(*self._directories)
-        draft = self._path(session_id).with_suffix(f".{secrets.token_hex(8)}")
-        draft.write_text(theirs)
-        draft.replace(self._path(session_id))
-
-    def _path(self, session_id: str) -> Path:
-        return self._directories[-1] / session_id
+        own_directories(self._place)
+        with distrusted.opened(self._place) as place:
+            distrusted.replace(place, f"{self._below}/{session_id}", theirs.encode(), private=True)
 
 
 def _is_plain(theirs: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from itertools import islice
@@ -73,9 +72,7 @@ def put_back(prompt: Prompt) -> None:
 def _lines(home: int, file: str) -> int:
     """Return how many lines there are; none in what is no file of its own or too large, as the bot might have put there."""
     try:
-        with distrusted.open_plain(home, file) as opened:
-            if os.fstat(opened.fileno()).st_size > LARGEST:
-                return 0
+        with distrusted.open_plain(home, file, largest=LARGEST) as opened:
             pieces = islice(iter(partial(opened.read, PIECE), b""), LARGEST // PIECE)  # it may grow meanwhile
             return sum(piece.count(b"\n") for piece in pieces)
     except OSError:

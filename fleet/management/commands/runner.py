@@ -8,18 +8,16 @@ from typing import Any
 
 import structlog
 
-from fleet.kernel.commands import FleetCommand
+from fleet.kernel.commands import ServiceCommand
 from fleet.runner import duties, run
 
 log = structlog.get_logger(__name__)
 
 
-class Command(FleetCommand):
+class Command(ServiceCommand):
     """Runs until it is told to stop."""
 
-    serves = True
     help = "Sweep what was left lying, settle reservations and seal the journal, over and over."
-    requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Work until SIGTERM or SIGINT."""

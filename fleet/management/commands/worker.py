@@ -10,18 +10,16 @@ from typing import Any
 from django.conf import settings
 
 from fleet.celery import app
-from fleet.kernel.commands import FleetCommand
+from fleet.kernel.commands import ServiceCommand
 
 # Of Celery's threads: how many hints are looked at together. How many turns run together is FLEET_WORKER_SLOTS (docs/adr/0009).
 HINTS_AT_ONCE = 32
 
 
-class Command(FleetCommand):
+class Command(ServiceCommand):
     """Runs until it is told to stop; a turn that is under way then is left to the next worker."""
 
-    serves = True
     help = "Run the turns of bots: start their CLIs, supervise them and account for them, until it is told to end."
-    requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Work until SIGTERM or SIGINT."""

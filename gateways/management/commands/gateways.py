@@ -8,16 +8,14 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import connection
 
-from fleet.kernel.commands import FleetCommand
+from fleet.kernel.commands import ServiceCommand
 from gateways.service import serve
 
 
-class Command(FleetCommand):
+class Command(ServiceCommand):
     """One process serves all bots; `--only` splits them over several."""
 
-    serves = True
     help = "Carry messages between chat platforms and bots, until it is told to end."
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
