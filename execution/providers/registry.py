@@ -14,21 +14,35 @@ from fleet.kernel.exceptions import NotFound
 FALLBACK = "mock"
 
 
-@cache
 def get(name: str) -> ExecutionProvider:
-    """Return the provider of this name, made once per process. Raises NotFound."""
-    return make(name)
+    """Return the provider of this name, made once per process for what the settings name. Raises NotFound."""
+    return kept(path_of(name))
 
 
 def make(name: str) -> ExecutionProvider:
     """Return a provider of this name that nobody else has, made for the settings as they are now. Raises NotFound."""
-    path = settings.FLEET_PROVIDERS.get(name)
+    return built(path_of(name))
+
+
+def path_of(name: str) -> str:
+    """Return what the settings say a provider is made of. Raises NotFound."""
+    path: str | None = settings.FLEET_PROVIDERS.get(name)
     if path is None:
         known = ", ".join(sorted(settings.FLEET_PROVIDERS))
         raise NotFound(f"There is no provider “{name}”.", next_step=f"Known are: {known}.")
+    return path
+
+
+def built(path: str) -> ExecutionProvider:
+    """Return a provider made of a class's path and what stands behind its colon."""
     path, _, agent = path.partition(":")
     provider: ExecutionProvider = import_string(path)(*([agent] if agent else []))
     return provider
+
+
+kept = cache(
+    built
+)  # by what it is made of and not by name: a name that the settings give anew, or no longer, is not answered from memory
 
 
 def lacking(chain: Sequence[str]) -> str:

@@ -111,7 +111,7 @@ def test_a_bot_keeps_a_model_that_is_openais_own(settings, wanted: str, model: s
 @pytest.mark.django_db
 def test_the_chain_goes_on_to_codex_when_claude_cannot_be_used(settings) -> None:
     settings.OPENAI_API_KEY = "sk-x"
-    registry.get.cache_clear()
+    registry.kept.cache_clear()
     bot = made.BotFactory(provider_chain=["claude", "codex"])
     assert queries.provider_for(bot) == ("codex", settings.FLEET_CODEX_MODEL)
     settings.ANTHROPIC_API_KEY = "sk-ant-x"

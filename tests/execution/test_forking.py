@@ -167,9 +167,9 @@ class TestProviderThatCannot:
         settings.FLEET_ACP_AGENTS = {"agent": agents.claude_agent(model_emulator.url)}
         settings.FLEET_ACP_SECRETS = {"AGENT_KEY": "sk-ant-canary-not-a-key"}
         settings.FLEET_PROVIDERS = {**settings.FLEET_PROVIDERS, **an_agent}
-        registry.get.cache_clear()
+        registry.kept.cache_clear()
         yield {"provider": "agent", "model": "claude-haiku-4-5"}
-        registry.get.cache_clear()
+        registry.kept.cache_clear()
 
     def check(self, run: Run, **fields: str) -> None:
         bot, session, branch = made.BotFactory(), str(uuid.uuid4()), str(uuid.uuid4())

@@ -77,6 +77,17 @@ def test_a_provider_nobody_knows_is_passed_over(settings) -> None:
         registry.get("acme")
 
 
+def test_a_provider_is_made_once_and_forgotten_with_its_name(settings) -> None:
+    named = settings.FLEET_PROVIDERS
+    settings.FLEET_PROVIDERS = {**named, "acme": named["mock"]}
+    assert registry.get("acme") is registry.get("acme")
+    settings.FLEET_PROVIDERS = {**named, "acme": named["claude"]}
+    assert registry.get("acme").capabilities.name == "claude"
+    settings.FLEET_PROVIDERS = named
+    with pytest.raises(NotFound):
+        registry.get("acme")
+
+
 class TestTheMockSaysWhyItAnswers:
     """What it says is true for each way in which a bot gets it."""
 

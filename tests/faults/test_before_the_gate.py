@@ -63,10 +63,10 @@ def real_cli(request: pytest.FixtureRequest, model_emulator: ModelEmulator, sett
         **settings.FLEET_PROVIDERS,
         "agent": "execution.providers.acp.provider.AcpProvider:agent",
     }
-    registry.get.cache_clear()  # an agent is made for the address of its model
+    registry.kept.cache_clear()  # an agent is made for the address of its model
     registry.get(request.param).warm_up()
     yield request.param
-    registry.get.cache_clear()
+    registry.kept.cache_clear()
 
 
 def after_the_first(step: Callable[..., Any], then: Callable[..., None]) -> Callable[..., Any]:
