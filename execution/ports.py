@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -39,6 +39,7 @@ class Capabilities:
     spawns_process: bool = True
     adopts: bool = False  # another worker can go on with a turn whose worker went away
     keeps_its_process: bool = True  # for the next turn of its session; see `Run.again`
+    delegates: bool = False  # its model may let subagents work (tool `Agent`); see `Run.unreported`
     tells_context_full: bool = True
     tells_refusals: bool = True  # to the model, in the words of the judge
     tells_reset: bool = True  # when a limit is used up: the moment at which it starts anew
@@ -301,6 +302,13 @@ class Run(Protocol):
 
     def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
         """Yield events as they come, None whenever `timeout` seconds pass without one; ends after Finished."""
+        ...
+
+    def unreported(self) -> Sequence[Usage]:
+        """Return what was used so far beside what the events told: the highest counts of each message, which may be told as well.
+
+        Cheap. While it runs that may be less than there is; once it is over it is all that can be known. Not after `settle`.
+        """
         ...
 
     def interrupt(self) -> None:

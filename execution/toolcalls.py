@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+DELEGATES = "Agent"  # the tool by which a model lets another one work
 _TARGETS = ("command", "file_path", "notebook_path", "path", "url", "skill", "query", "pattern", "description")
 
 

@@ -12,12 +12,13 @@ from typing import TypeVar
 
 from execution.conformance import model
 from execution.conformance.model import CheckModel
-from execution.ports import ExecutionProvider, Finished, Prompt, ProviderEvent, Run, UserText
+from execution.ports import ExecutionProvider, Finished, Prompt, ProviderEvent, Run, UsageReported, UserText
 from execution.states import OutcomeClass
 from execution.toolcalls import Judge, ToolCall, Verdict
 
 TURN_SECONDS = 90.0
 Event = TypeVar("Event")
+Change = int | str | tuple[str, ...]
 
 
 class Unkept(Exception):
@@ -76,7 +77,7 @@ class Bench:
         return self.prompt.workspace
 
     @contextmanager
-    def run(self, **changes: int | str) -> Iterator[Run]:
+    def run(self, **changes: Change) -> Iterator[Run]:
         """Open a run, and see that nothing of it is left."""
         run = self.provider.open(replace(self.prompt, **changes))  # type: ignore[arg-type]
         try:
@@ -85,12 +86,13 @@ class Bench:
             run.close()
             need(run.kill(), "Something of it was still alive after its end.")
 
-    def turn(self, said: str, *, judge: Judge = allow, **changes: int | str) -> list[ProviderEvent]:
-        """Run one whole turn."""
+    def turn(self, said: str, *, judge: Judge = allow, **changes: Change) -> list[ProviderEvent]:
+        """Run one whole turn; what it used beside what it told stands before its end."""
         with self.run(**changes) as run:
             run.prepare()
             hand_over(run, said, judge=judge)
-            return list(followed(run))
+            events = list(followed(run))
+            return [*events[:-1], *map(UsageReported, run.unreported()), *events[-1:]]
 
 
 def hand_over(run: Run, said: str, *, judge: Judge = allow) -> None:

@@ -28,12 +28,15 @@ from execution.ports import (
 from execution.providers.steering import Remembering, Steerable, Steered
 from execution.shim import processes
 from execution.states import OutcomeClass
-from execution.toolcalls import ToolCall, Verdict
+from execution.toolcalls import DELEGATES, ToolCall, Verdict
 
 HOSTILE = "/help @/etc/passwd !ls #remember --resume=x"
 STRANGE = "rtl \u202e and \x07"
 _REASON = "Not on a Sunday."
 _PUT_OFF = "This is put off until a person has decided it; do not try it again before."
+_WITH_SUBAGENT = (
+    4  # requests: it is asked, its subagent is asked and told what its tool gave, and it is told what that one found
+)
 Case = Callable[[Bench], None]
 
 
@@ -193,6 +196,21 @@ def usage(bench: Bench) -> None:
     need(len({one.message_id for one in used}) == len(used), "Two messages have the same name.")
 
 
+def subagent(bench: Bench) -> None:
+    """What a subagent uses is counted as well, also in a resumed session."""
+    for turns in (0, 1):
+        before = len(bench.model.heard)
+        events = bench.turn(model.DELEGATE, session_turns=turns, tools=(DELEGATES, "Bash"))
+        went_well(events)
+        asked, used = len(bench.model.heard) - before, _used(events)
+        need(
+            asked == _WITH_SUBAGENT, f"The model was asked {asked} times and not {_WITH_SUBAGENT}: no subagent worked."
+        )
+        counted = sum(one.input_uncached for one in used), sum(one.output for one in used)
+        expected = model.INPUT * asked, model.OUTPUT * asked
+        need(counted == expected, f"The model gave {expected} tokens in and out, and {counted} was told.")
+
+
 def _used(events: Sequence[ProviderEvent]) -> list[Usage]:
     """Return what each message used, as the ledger has it: the highest number of each unit that was told."""
     used: dict[str, Usage] = {}
@@ -256,6 +274,7 @@ CASES: dict[str, Case] = {
     "resume": resume,
     "fork": fork,
     "usage": usage,
+    "subagent": subagent,
     "characters": characters,
     "tree kill": tree_kill,
     "error: key": _failing("auth", OutcomeClass.AUTH),
@@ -278,6 +297,7 @@ def applicable(can: Capabilities) -> list[str]:
         "fork": can.forks_sessions,
         "interrupt": can.interrupts,
         "steer": can.steers,
+        "subagent": can.delegates,
         "error: context": can.tells_context_full,
         "error: window": can.tells_reset,
     }

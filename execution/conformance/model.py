@@ -1,7 +1,7 @@
 """A model API on loopback that behaves as the last thing said to it asks: enough of the Messages and the Responses API for a check.
 
 It ships with the product, so that an operator can check a new CLI without the tests. What it is asked for: `check:tool`,
-`check:once`, `check:wait`, `check:brief`, `check:fail=<kind>`; anything else is repeated.
+`check:once`, `check:delegate`, `check:wait`, `check:brief`, `check:fail=<kind>`; anything else is repeated.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Self
 
 TOOL, ONCE, WAIT, FAIL = "check:tool", "check:once", "check:wait", "check:fail="
 BRIEF = "check:brief"  # the end of the message tells its output alone, as the Messages API documents it
+DELEGATE = "check:delegate"  # to a subagent, which is to use a tool
 COMMAND = "echo checked"
 RUNS = "runs"  # the file in which a command that may run once leaves a line each time
 _COMMANDS = {TOOL: COMMAND, ONCE: f"echo ran >>{RUNS}"}
@@ -216,6 +217,14 @@ def _broken(events: Iterator[dict[str, Any]], kind: str) -> Iterator[dict[str, A
         yield event
 
 
+def _call_for(said: str) -> tuple[str, dict[str, str]] | None:
+    """Return the tool that the model is to ask for, with its input, as Claude calls them."""
+    if DELEGATE in said:
+        return "Agent", {"description": "check", "prompt": TOOL, "subagent_type": "general-purpose"}
+    command = _command_for(said)
+    return ("Bash", {"command": command}) if command else None
+
+
 def _command_for(said: str) -> str:
     """Return the command the model is to ask for; empty for none."""
     return next((command for word, command in _COMMANDS.items() if word in said), "")
@@ -236,10 +245,10 @@ def _messages(asked: dict[str, Any], said: str, *, results: bool, number: int) -
         "model": asked.get("model"),
     }
     yield {"type": "message_start", "message": {**message, "stop_reason": None, "usage": {**used, "output_tokens": 1}}}
-    command = "" if results else _command_for(said)
-    if command:
-        block = {"type": "tool_use", "id": f"toolu_{number}", "name": "Bash", "input": {}}
-        delta = {"type": "input_json_delta", "partial_json": json.dumps({"command": command})}
+    call = None if results else _call_for(said)
+    if call:
+        block = {"type": "tool_use", "id": f"toolu_{number}", "name": call[0], "input": {}}
+        delta = {"type": "input_json_delta", "partial_json": json.dumps(call[1])}
     else:
         block = {"type": "text", "text": ""}
         delta = {"type": "text_delta", "text": _text_for(said, results)}
@@ -248,7 +257,7 @@ def _messages(asked: dict[str, Any], said: str, *, results: bool, number: int) -
     if WAIT in said:
         yield {"type": WAIT}
     yield {"type": "content_block_stop", "index": 0}
-    stop = "tool_use" if command else "end_turn"
+    stop = "tool_use" if call else "end_turn"
     told = {"output_tokens": OUTPUT} if BRIEF in said else used
     yield {"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": None}, "usage": told}
     yield {"type": "message_stop"}

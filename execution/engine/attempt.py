@@ -217,12 +217,14 @@ class Attempt:
     def _follow(self, run: Run) -> Finished:
         """Take the provider's events until it finishes; what a killed one had still to say is not waited for."""
         for event in run.events(timeout=COALESCE_SECONDS):
+            self._transcript.overhear(run.unreported, only_due=True)
             if event is None:
                 self._transcript.flush(only_due=True)
             else:
                 self._take(event)
             if isinstance(event, Finished):
                 self._ended_at = time.monotonic()
+                self._transcript.overhear(run.unreported)
                 return event
             if self._leaving:
                 self._leave(run)
@@ -390,4 +392,6 @@ class Attempt:
         if self._run is None:
             return True
         self._run.close()
-        return self._run.kill()
+        gone = self._run.kill()
+        self._transcript.overhear(self._run.unreported)
+        return gone

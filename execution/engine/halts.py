@@ -13,6 +13,7 @@ from execution.engine.circles import Circles
 from execution.engine.waits import Waits
 from execution.ports import Prompt, ProviderEvent, TextDelta, ToolFinished, ToolStarted, UsageReported
 from execution.states import Cause, OutcomeClass
+from execution.toolcalls import DELEGATES
 
 GRACE_SECONDS = 3.0  # what an interrupted provider gets before its processes are killed
 LONGEST_ANSWER = 1024 * 1024  # bytes; nobody reads more, and every reader has to hold it
@@ -45,12 +46,13 @@ class Limits:
         self._circles = Circles(repeats)
         self._began = self._sign_of_life = time.monotonic()
         self._open_tools: set[str] = set()
+        self._delegated: set[str] = set()  # of these, the subagents'
+        self._unheard = False
         self._waits = Waits(patience)
         self._waited = False  # it was ended because it waits
         self.called = 0
         self.written = 0
         self.is_in_a_message = False  # it writes one that is not counted yet
-        self.is_unheard = False  # its tools are done, and nothing was heard of what it was asked for with them
 
     @classmethod
     def of(cls, prompt: Prompt) -> Limits:
@@ -85,7 +87,9 @@ class Limits:
         if ending and isinstance(event, ToolFinished) and not event.ok:
             return  # it was cut off with its turn, and nobody is told what came of it
         if isinstance(event, ToolFinished | TextDelta | ToolStarted | UsageReported):
-            self.is_unheard = isinstance(event, ToolFinished) and not self._open_tools
+            self._unheard = isinstance(event, ToolFinished) and not self._open_tools
+        if isinstance(event, ToolFinished):
+            self._delegated.discard(event.call_id)
 
     def alive(self) -> None:
         """Note a sign of life."""
@@ -95,11 +99,18 @@ class Limits:
         """Count a tool call; while it runs, silence is no stall."""
         self.called += 1
         self._open_tools.add(call.call_id)
+        if call.tool == DELEGATES:
+            self._delegated.add(call.call_id)
         self._circles.hear(call.tool, call.digest)
 
     def tool_finished(self, call_id: str) -> None:
         """Note that the tool is done."""
         self._open_tools.discard(call_id)
+
+    @property
+    def is_unheard(self) -> bool:
+        """Return whether the model may have been asked for what nobody was told of: its tools are done, or a subagent is at work."""
+        return self._unheard or bool(self._delegated)
 
     @property
     def is_refused(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -41,7 +41,7 @@ class Transcript:
         self._unmetered: dict[str, Usage] = {}
         self._usages: dict[str, Usage] = {}
         self._written_at = 0.0
-        self._metered_at = time.monotonic()
+        self._metered_at = self._overheard_at = time.monotonic()
         self._complete = False
         self._lasting: list[str] = []
         self.disbelieved = False  # the provider told of usage that cannot be true, so what it used is not known
@@ -105,6 +105,13 @@ class Transcript:
                 self.version, self.session_id = event.version, event.session_id
             case ports.Notice(lasting=True):
                 self._lasting.append(clean(event.text))
+
+    def overhear(self, unreported: Callable[[], Sequence[Usage]], *, only_due: bool = False) -> None:
+        """Note what was used beside what the events tell, or with `only_due` see twice a second whether there is any."""
+        if not only_due or self._waited(self._overheard_at, METER_SECONDS):
+            self._overheard_at = time.monotonic()
+            for usage in unreported():
+                self._note_usage(usage)
 
     def flush(self, *, only_due: bool = False) -> None:
         """Write and meter what is waiting, or with `only_due` what has waited long enough."""

@@ -14,7 +14,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Self
 
-from execution.ports import Claim, Finished, NotAdopted, NotPrepared, ProcessFacts, Prompt, ProviderEvent, UserText
+from execution.ports import (
+    Claim,
+    Finished,
+    NotAdopted,
+    NotPrepared,
+    ProcessFacts,
+    Prompt,
+    ProviderEvent,
+    Usage,
+    UserText,
+)
 from execution.providers.cli import Broken, CliProcess
 from execution.providers.telling import told
 from execution.shim import taking
@@ -70,6 +80,10 @@ class CliRun(CliProcess):
     def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
         """Return what the CLI tells; the last one is Finished, unless the run was killed."""
         return told(self._events, timeout=timeout)
+
+    def unreported(self) -> tuple[Usage, ...]:
+        """Return nothing: its events tell all."""
+        return ()
 
     def interrupt(self) -> None:
         """Ask the CLI to end its turn; its result follows."""

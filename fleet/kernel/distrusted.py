@@ -55,6 +55,19 @@ def read(root: int, file: str, *, at_most: int) -> bytes | None:
     return content if len(content) <= at_most else None
 
 
+@contextlib.contextmanager
+def listed(root: int, directory: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """Yield what lies in a directory; what it says of an entry may be about a link. Raises OSError when it is none, or a link."""
+    path = _inside(directory)
+    with _parent(root, path) as parent:
+        descriptor = os.open(path.name, _DIRECTORY, dir_fd=parent)
+    try:
+        with os.scandir(descriptor) as entries:
+            yield entries
+    finally:
+        os.close(descriptor)
+
+
 def replace(root: int, file: str, content: bytes, *, private: bool = False) -> None:
     """Write a file in one step, and the directories above it; what stands in the way is removed. `private`: for nobody else to read."""
     path = _inside(file)

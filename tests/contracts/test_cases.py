@@ -56,7 +56,7 @@ def course(request: pytest.FixtureRequest) -> Iterator[Course]:
 @pytest.mark.parametrize("case", [case for case in cases.CASES if not case.startswith("error")])
 def test_a_real_cli_keeps(course: Course, case: str) -> None:
     can = course.provider.capabilities
-    able = {"steer": can.steers, "fork": can.forks_sessions}.get(case, True)
+    able = {"steer": can.steers, "fork": can.forks_sessions, "subagent": can.delegates}.get(case, True)
     assert (case in cases.applicable(can)) is able
     assert not able or course.result(case).sentence == ""
 

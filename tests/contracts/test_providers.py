@@ -376,12 +376,48 @@ class TestClaude:
     def cast(self, claude: ClaudeCast) -> ClaudeCast:
         return claude
 
-    def test_what_a_subagent_uses_is_counted(self, open_run: Open, cast: ClaudeCast) -> None:
-        cast.model.reply("inner job", "Inner answer.", usage=Usage(input=50, output=40))
-        inner = {"description": "d", "prompt": "inner job", "subagent_type": "general-purpose"}
-        cast.model.call_tool("delegate", "Task", inner, then="Done.", usage=Usage(input=12, output=7))
-        reports = highest(events_of(open_run(tools=("Task", "Bash")), "delegate"))
-        assert sum(usage.output for usage in reports.values()) == 7 + 40 + 7
+    def delegating(self, cast: ClaudeCast, job: str) -> str:
+        """Return what makes the model ask a subagent, which asks for a command and answers with what it said: four requests."""
+        cast.model.call_tool(job, "Bash", {"command": "echo in"}, then="In.", usage=Usage(input=50, output=40))
+        inner = {"description": "d", "prompt": job, "subagent_type": "general-purpose"}
+        cast.model.call_tool(f"delegate {job}", "Agent", inner, then="Done.", usage=Usage(input=12, output=7))
+        return f"delegate {job}"
+
+    def used(self, run: Run, events: list[ProviderEvent]) -> tuple[int, int]:
+        """What the ledger has: input and output."""
+        counted = {**highest(events), **{usage.message_id: usage for usage in run.unreported()}}
+        return sum(usage.input_uncached for usage in counted.values()), sum(usage.output for usage in counted.values())
+
+    def test_what_a_subagent_uses_is_counted_also_in_a_resumed_session(self, open_run: Open, cast: ClaudeCast) -> None:
+        for turn, job in enumerate(("this job", "that job")):
+            run = open_run(tools=("Agent", "Bash"), session_turns=turn)
+            events = events_of(run, self.delegating(cast, job))
+            assert self.used(run, events) == (2 * 12 + 2 * 50, 2 * 7 + 2 * 40)
+            run.close()
+
+    @pytest.mark.parametrize("end", ["killed", "interrupted"])
+    def test_what_a_subagent_has_used_is_known_before_it_is_done_and_when_it_is_stopped(
+        self, open_run: Open, cast: ClaudeCast, end: str
+    ) -> None:
+        run, at_its_command = open_run(tools=("Agent", "Bash")), threading.Event()
+        run.prepare()
+
+        def judge(call: ToolCall) -> Verdict:
+            if call.tool == "Bash":
+                at_its_command.set()
+                threading.Event().wait(2)
+            return Verdict(True)
+
+        run.release(texts(self.delegating(cast, "this job")), judge=judge)
+        events = []
+        for event in run.events(timeout=0.3):
+            if event is not None:
+                events.append(event)
+            elif at_its_command.is_set() and self.used(run, events) == (12 + 50, 7 + 40):
+                assert run.kill() if end == "killed" else run.interrupt() is None
+        assert at_its_command.is_set()
+        run.close()
+        assert self.used(run, events) == (12 + 50, 7 + 40)
 
     @pytest.mark.parametrize("end", ["whole", "output", "unsplit"])
     def test_a_message_is_counted_once_however_its_end_tells_it(

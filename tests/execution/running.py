@@ -52,6 +52,16 @@ def run(table: None) -> Iterator[Run]:
     assert supervisor._standby.wait_ended(20)
 
 
+@pytest.fixture
+def worker(transactional_db: None) -> Iterator[Supervisor]:
+    """A whole worker with all its clocks, in threads of this process."""
+    worker = Supervisor(slots=4)
+    worker.start()
+    yield worker
+    worker.stop(grace=0)
+    connection.close()
+
+
 def until(fits: Callable[[Execution], bool], execution: Execution, seconds: float = 120) -> Execution:
     """Wait until the execution's row fits, and return it."""
     deadline = time.monotonic() + seconds

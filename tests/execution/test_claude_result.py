@@ -15,7 +15,6 @@ from claude_agent_sdk import (
     SystemMessage,
     TextBlock,
     ToolUseBlock,
-    UserMessage,
 )
 from claude_agent_sdk.types import RateLimitInfo
 
@@ -161,40 +160,6 @@ def test_what_a_subagent_says_is_not_the_answer_but_what_it_uses_counts() -> Non
     events = hear(partial, inner, result(result="Done."))
     assert [type(event) for event in events] == [UsageReported, Finished]
     assert events[-1].text == "Done."
-
-
-TOTALS = {"claude": {"inputTokens": 74, "outputTokens": 54, "cacheCreationInputTokens": 9}}
-COUNTS = {"input_tokens": 24, "output_tokens": 14}
-AGENT = {"agentId": "a", "resolvedModel": "claude", "usage": {"input_tokens": 30, "output_tokens": 30}}
-
-
-def used(*messages: Any, translator: Translator | None = None) -> dict[str, tuple[int, int]]:
-    usages = [event.usage for event in hear(*messages, translator=translator) if isinstance(event, UsageReported)]
-    return {usage.message_id: (usage.input_uncached, usage.output) for usage in usages}
-
-
-def test_what_no_message_told_is_counted_from_the_totals_of_the_process() -> None:
-    outer = said("Hi", message_id="m", usage=COUNTS)
-    report = UserMessage(content=[], tool_use_result=AGENT)
-    counted = used(outer, report, result(model_usage=TOTALS))
-    assert counted == {"m": (24, 14), "agent:a": (30, 30), "rest:s": (20, 10)}
-
-
-def test_totals_that_agree_add_nothing_even_under_another_name() -> None:
-    totals = {"claude-20260101": {"inputTokens": 24, "outputTokens": 14}}
-    assert used(said("Hi", message_id="m", usage=COUNTS), result(model_usage=totals)) == {"m": (24, 14)}
-
-
-def test_totals_of_zero_take_nothing_back() -> None:
-    totals = {"claude": {"inputTokens": 0, "outputTokens": 0}}
-    assert used(said("Hi", message_id="m", usage=COUNTS), result(model_usage=totals)) == {"m": (24, 14)}
-
-
-def test_totals_of_a_resumed_session_are_not_counted() -> None:
-    translator = Translator()
-    translator.totals_are_whole = False
-    outer = said("Hi", message_id="m", usage=COUNTS)
-    assert used(outer, result(model_usage=TOTALS), translator=translator) == {"m": (24, 14)}
 
 
 def test_a_tool_call_names_its_target() -> None:

@@ -4,11 +4,10 @@ import datetime as dt
 import queue
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from budgets import actions as budget_actions
 from budgets.models import Reservation, TokenLedger
@@ -24,9 +23,11 @@ from governance import actions as governance_actions
 from governance import queries as governance_queries
 from governance.models import GateDecision
 from governance.states import KillMode, KillScope
-from tests.execution.running import Run, ended, eventually, running, until
+from tests.execution.running import Run, ended, eventually, running, until, worker
 from tests.factories import execution as made
 from tests.factories.execution import BY
+
+__all__ = ["worker"]
 
 
 @pytest.fixture(autouse=True)
@@ -172,16 +173,6 @@ class TestLimits:
 
 def _with(prompt_for, **fields):
     return lambda execution: replace(prompt_for(execution), **fields)
-
-
-@pytest.fixture
-def worker(transactional_db: None) -> Iterator[Supervisor]:
-    """A whole worker with all its clocks, in threads of this process."""
-    worker = Supervisor(slots=4)
-    worker.start()
-    yield worker
-    worker.stop(grace=0)
-    connection.close()
 
 
 class TestWorker:

@@ -127,6 +127,16 @@ class TestWaiting:
         limits.hear(ToolFinished("1", False, "[Request interrupted by user for tool use]"), ending=True)
         assert not limits.is_unheard
 
+    @pytest.mark.parametrize("ending", [False, True])
+    def test_while_a_subagent_works_its_model_may_be_asked(self, limits: Limits, ending: bool) -> None:
+        limits.hear(ToolStarted("1", "Agent", "a job"))
+        limits.hear(UsageReported(Usage("m", "m"), complete=True))
+        limits.hear(ToolStarted("2", "Bash", "ls"))
+        assert limits.is_unheard
+        limits.hear(ToolFinished("1", not ending, ""), ending=ending)
+        limits.hear(UsageReported(Usage("m2", "m")))
+        assert limits.is_unheard == ending, "it is done, unless it was cut off"
+
     @pytest.mark.parametrize("event", [TextDelta("Once"), ToolStarted("1", "Bash", "ls")])
     def test_what_somebody_has_seen_is_waited_for(self, limits: Limits, event: ProviderEvent) -> None:
         limits.hear(event)

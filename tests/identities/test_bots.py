@@ -231,6 +231,8 @@ class TestToolDecision:
             ({"Read(docs/*)": "allow"}, "Read", "secret", None),
             ({"WebFetch(https://example.org/*)": "allow"}, "WebFetch", "https://example.org/a", "allow"),
             ({"WebFetch(https://example.org/*)": "allow"}, "WebFetch", "https://evil.org/", None),
+            ({"Task": "allow"}, "Agent", "a job", "allow"),
+            ({"Agent": "allow", "Task": "deny"}, "Agent", "a job", "deny"),
         ],
     )
     def test_matching(self, grants: dict[str, str], tool: str, target: str, expected: str | None):

@@ -34,6 +34,7 @@ class ClaudeProvider:
         forks_sessions=True,
         reports_cost=True,
         adopts=True,
+        delegates=True,
         counts_late=True,  # an API behind a gateway may tell no usage
     )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from claude_agent_sdk import Message
+from claude_agent_sdk import Message, project_key_for_directory
 
 from execution.ports import (
     Claim,
@@ -18,10 +18,15 @@ from execution.ports import (
     ProcessFacts,
     Prompt,
     ProviderEvent,
+    Usage,
     UserText,
 )
+from execution.providers.claude import launch
 from execution.providers.claude.process import ClaudeProcess
+from execution.providers.claude.subagents import Subagents
+from execution.providers.claude.transcripts import TRANSCRIPTS
 from execution.providers.claude.translate import Translator
+from execution.providers.claude.unreported import Unreported
 from execution.providers.telling import LOST_SESSION, told
 from execution.shim import taking
 from execution.shim.handle import Nursery
@@ -40,6 +45,8 @@ class ClaudeRun:
         self.claim: Claim | None = None
         self._events: queue.SimpleQueue[ProviderEvent | None] = queue.SimpleQueue()
         self._translator = Translator(process.counting, session_id=prompt.session_id)
+        self._subagents: Subagents | None = None
+        self._unreported: Unreported | None = None
         self._end: Finished | None = None
 
     @classmethod
@@ -85,10 +92,16 @@ class ClaudeRun:
         """Hand over the prompt."""
         self._texts, self._judge, self.claim = texts, judge, claim
         self._look_at_the_process()
+        self._collect(ends=None)
         self._process.give(self)
 
     def _look_at_the_process(self) -> None:
         self._translator.totals_are_whole, self._translator.is_first = not self._process.resumed, self._first
+
+    def _collect(self, *, ends: Mapping[str, int] | None) -> None:
+        """Begin to count what no event tells. `ends` is how far the subagents of earlier turns had written; as far as now, by default."""
+        self._subagents = _subagents_of(self._prompt, ends=ends)
+        self._unreported = Unreported(self._process.counting, self._subagents)
 
     def memo(self) -> bytes:
         """Return what another worker has to know of the process and of its earlier turns."""
@@ -97,12 +110,14 @@ class ClaudeRun:
             "first": self._first,
             "resumed": process.resumed,
             "counted": process.counting.kept(),
+            "subagents": self._subagents.began if self._subagents else {},
         }
         return json.dumps(known).encode()
 
     def _remember(self, known: dict[str, Any]) -> None:
         self._first, self._process.resumed = known["first"], known["resumed"]
         self._process.counting.restore(known["counted"])
+        self._collect(ends=known.get("subagents"))
         self._look_at_the_process()
         self._mention_lost_session()
 
@@ -118,6 +133,16 @@ class ClaudeRun:
     def events(self, *, timeout: float) -> Iterator[ProviderEvent | None]:
         """Return what the CLI tells; the last one is Finished, unless the run was killed."""
         return told(self._events, timeout=timeout)
+
+    def unreported(self) -> tuple[Usage, ...]:
+        """Return what was used beside what the events told; while it runs, its subagents' messages."""
+        if self._unreported is None:
+            return ()
+        over = self._is_answered() or not self._process.is_there()  # one that was stopped may write on until it is gone
+        return self._unreported.known(self._translator, over=over)
+
+    def _is_answered(self) -> bool:
+        return self._end is not None and self._end.outcome == OutcomeClass.OK
 
     def interrupt(self) -> None:
         """Ask the CLI to end its turn; its result follows."""
@@ -141,8 +166,7 @@ class ClaudeRun:
 
     def again(self) -> ClaudeRun | None:
         """Return the next turn of the session in the same CLI; None when there is doubt what it would do next, or was started with."""
-        doubtful = self._adopted or self._end is None or self._end.outcome != OutcomeClass.OK
-        if doubtful or not self._process.is_there():
+        if self._adopted or not self._is_answered() or not self._process.is_there():
             return None
         return ClaudeRun(self._prompt.next(), self._process, first=False)
 
@@ -185,3 +209,8 @@ class ClaudeRun:
     def silent(self) -> None:
         """Nothing more is coming."""
         self._events.put(None)
+
+
+def _subagents_of(prompt: Prompt, *, ends: Mapping[str, int] | None) -> Subagents:
+    session = f"{TRANSCRIPTS}/{project_key_for_directory(prompt.workspace)}/{prompt.session_id}"
+    return Subagents(launch.configuration_directory(prompt.home), session, ends=ends)

@@ -9,6 +9,7 @@ from typing import Any
 
 from execution.ports import Recovered, Usage
 from execution.providers.claude.counting import Counting
+from execution.providers.claude.subagents import Subagents
 from execution.sandbox import open_plain
 
 TRANSCRIPTS = "projects"  # all that a CLI's next process needs of its configuration directory
@@ -29,8 +30,12 @@ def recover(configuration: Path, session_id: str, uuid: str) -> Recovered | None
     path = find(configuration, session_id)
     if path is None:
         return None
-    entries = _after(_entries(path), uuid)
-    return None if entries is None else _recovered(entries)
+    entries = _entries(path)
+    prompt = next((entry for entry in entries if entry.get("uuid") == uuid), None)
+    if prompt is None:
+        return None
+    said = [entry for entry in entries if entry.get("type") == "assistant"]
+    return _recovered(said, _said_by_subagents(configuration, path, since=str(prompt.get("timestamp") or "")))
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
@@ -44,21 +49,27 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def _after(entries: Iterator[dict[str, Any]], uuid: str) -> list[dict[str, Any]] | None:
-    for entry in entries:
-        if entry.get("uuid") == uuid:
-            return [later for later in entries if later.get("type") == "assistant"]
-    return None
+def _said_by_subagents(configuration: Path, path: Path, *, since: str) -> list[dict[str, Any]]:
+    """Return the messages of the turn's subagents; those of earlier turns are older than its prompt. One clock has written both."""
+    session = path.relative_to(configuration).with_suffix("").as_posix()
+    said = (entry for _, entry in Subagents(configuration, session, ends={}).said())
+    return [entry for entry in said if str(entry.get("timestamp") or "") >= since]
 
 
-def _recovered(entries: list[dict[str, Any]]) -> Recovered:
-    counting, usages, texts, reason = Counting(), dict[str, Usage](), list[str](), ""
-    for entry in entries:
-        message = entry.get("message") or {}
-        usage = counting.of_message(str(message.get("id", "")), str(message.get("model", "")), message.get("usage"))
+def _recovered(said: list[dict[str, Any]], beside: list[dict[str, Any]]) -> Recovered:
+    own = [entry for entry in said if not entry.get("isSidechain") and not entry.get("isApiErrorMessage")]
+    messages = [entry.get("message") or {} for entry in own]
+    blocks = [block for message in messages for block in message.get("content") or []]
+    texts = [str(block["text"]) for block in blocks if block.get("type") == "text"]
+    is_whole = bool(messages) and messages[-1].get("stop_reason") in _ENDS
+    return Recovered(_BETWEEN_TEXTS.join(texts), _used([*said, *beside]), is_whole)
+
+
+def _used(said: list[dict[str, Any]]) -> tuple[Usage, ...]:
+    """Return what each message used; one that is written in several lines is one."""
+    counting, used = Counting(), dict[str, Usage]()
+    for entry in said:
+        usage = counting.of_line(entry)
         if usage is not None:
-            usages[usage.message_id] = usage
-        if not entry.get("isSidechain") and not entry.get("isApiErrorMessage"):
-            texts += [str(block["text"]) for block in message.get("content") or [] if block.get("type") == "text"]
-            reason = str(message.get("stop_reason") or "")
-    return Recovered(_BETWEEN_TEXTS.join(texts), tuple(usages.values()), is_whole=reason in _ENDS)
+            used[usage.message_id] = usage
+    return tuple(used.values())

@@ -40,7 +40,7 @@ from execution.providers.network import with_network
 from execution.providers.telling import OUTGROWN
 from execution.retrying import Retrying
 from execution.states import OutcomeClass
-from execution.toolcalls import ToolCall
+from execution.toolcalls import DELEGATES, ToolCall
 from fleet.kernel import clock
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,12 @@ class Translator:
     """Turns the messages of one turn into events and remembers what the last one needs."""
 
     def __init__(self, counting: Counting | None = None, *, session_id: str = "") -> None:
-        self._session_id = session_id
+        self.session_id = session_id
+        self.delegates = False  # it has subagents
+        self.reports: dict[
+            str, tuple[str, dict[str, Any]]
+        ] = {}  # what each has used by its own account, with its model
+        self.totals: dict[str, Any] = {}  # what the process has used by the CLI's account, by model
         self.totals_are_whole = True  # the CLI's totals tell of this process alone, not of what a transcript began with
         self.is_first = True  # … and of this turn alone
         self.error_type = ""  # what the API called the error that ended the turn
@@ -77,6 +82,7 @@ class Translator:
 
     def take(self, message: Message) -> Iterator[ProviderEvent]:
         """Yield what this message tells; nothing for most kinds."""
+        self.delegates = self.delegates or bool(getattr(message, "parent_tool_use_id", None))
         match message:
             case StreamEvent(parent_tool_use_id=None):
                 yield from self._stream(message.event)
@@ -89,7 +95,7 @@ class Translator:
             case RateLimitEvent():
                 yield self._rate_limit(message)
             case ResultMessage():
-                yield from self._rest(message)
+                self.totals = message.model_usage or {}
                 if self._outgrew(message):
                     yield Notice(OUTGROWN, lasting=True)
                 yield self._result(message)
@@ -135,7 +141,7 @@ class Translator:
             return
         for block in message.content:
             if isinstance(block, ToolUseBlock):
-                call = ToolCall(block.id, block.name, block.input)
+                call = ToolCall(block.id, name_of(block.name), block.input)
                 yield ToolStarted(call.call_id, call.tool, call.target, call.digest)
             elif isinstance(block, TextBlock) and message.parent_tool_use_id is None:
                 yield from self._complete(block.text)
@@ -152,7 +158,7 @@ class Translator:
         for block in blocks:
             if isinstance(block, ToolResultBlock):
                 yield ToolFinished(block.tool_use_id, not block.is_error, _summary(block.content))
-        yield from self._subagent(message.tool_use_result)
+        self._subagent(message.tool_use_result)
 
     def _usage(
         self, message_id: str, model: str, counts: dict[str, Any] | None, *, complete: bool = False
@@ -161,20 +167,10 @@ class Translator:
         if usage is not None:
             yield UsageReported(usage, complete)
 
-    def _subagent(self, told: Any) -> Iterator[ProviderEvent]:
-        """Count what a subagent reports when it is done; its messages come with the counts of their beginning only, or not at all."""
-        if isinstance(told, dict) and told.get("agentId"):
-            yield from self._usage(
-                f"agent:{told['agentId']}", str(told.get("resolvedModel") or self._model), told.get("usage")
-            )
-
-    def _rest(self, message: ResultMessage) -> Iterator[ProviderEvent]:
-        """Count what no message told. Not for a resumed session: its totals start from the transcript (claude-code#83239)."""
-        if not self.totals_are_whole:
-            return
-        rest = self._counting.rest(message.model_usage, session_id=message.session_id)
-        if rest is not None:
-            yield UsageReported(rest)
+    def _subagent(self, told: Any) -> None:
+        """Note what a subagent reports when it is done; its messages come with the counts of their beginning only, or not at all."""
+        if isinstance(told, dict) and told.get("agentId") and isinstance(told.get("usage"), dict):
+            self.reports[str(told["agentId"])] = str(told.get("resolvedModel") or self._model), told["usage"]
 
     # --- What the CLI tells about itself ---------------------------------------------------------------------------------
 
@@ -237,7 +233,12 @@ class Translator:
         words = tuple("no_answer" if word in _WITHOUT_STATUS and not status else word for word in said if word)
         resets_at = self._limited.resets_at if self._limited else None
         evidence = Evidence(words, status, limited=self._limited is not None, retry_at=resets_at)
-        return with_network(evidence, self._session_id)
+        return with_network(evidence, self.session_id)
+
+
+def name_of(tool: str) -> str:
+    """Return what a tool is called by now: older CLIs, and models that were taught by them, still say "Task"."""
+    return DELEGATES if tool == "Task" else tool
 
 
 def _goes_on(info: RateLimitInfo) -> bool:

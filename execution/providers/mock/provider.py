@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from budgets.states import Billing
-from execution.ports import Capabilities, Claim, Finished, NotAdopted, ProcessFacts, Prompt, ProviderEvent, UserText
+from execution.ports import (
+    Capabilities,
+    Claim,
+    Finished,
+    NotAdopted,
+    ProcessFacts,
+    Prompt,
+    ProviderEvent,
+    Usage,
+    UserText,
+)
 from execution.providers.mock import script
 from execution.providers.steering import Steered
 from execution.states import OutcomeClass
@@ -123,6 +133,10 @@ class MockRun:
                 self._unsure[text.uuid] = True
                 return Steered.UNKNOWN
             return Steered.TAKEN
+
+    def unreported(self) -> tuple[Usage, ...]:
+        """Return nothing: its events tell all."""
+        return ()
 
     def interrupt(self) -> None:
         """End at the next step."""
