@@ -162,6 +162,7 @@ class TestSubagents:
         [
             b"\xff\xfe\x00\n",
             b'"assistant"\n',
+            b'{"assistant": ' + b"[" * 100_000 + b"\n",
             b'{"type": "assistant", "message": ["x"]}\n',
             b'{"type": "assistant", "message": {"id": "x", "model": "claude", "usage": "many"}}\n',
             b'{"type": "assistant", "message": {"id": "x", "model": "claude", "usage": {"output_tokens": "many"}}}\n',

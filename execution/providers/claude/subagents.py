@@ -69,7 +69,7 @@ class Subagents:
 def _message(line: bytes) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     is_one = isinstance(entry, dict) and entry.get("type") == "assistant" and isinstance(entry.get("message"), dict)
     return entry if is_one else None

@@ -43,8 +43,8 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             try:
                 entry = json.loads(line)
-            except ValueError:
-                continue  # the last line of one that was killed while it wrote
+            except (ValueError, RecursionError):
+                continue  # the last line of one that was killed while it wrote, or what a bot's own tools wrote
             if isinstance(entry, dict):
                 yield entry
 

@@ -41,7 +41,7 @@ def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 entry = json.loads(line)
                 told = entry["payload"]
                 kind = told["type"] if entry["type"] == "event_msg" else entry["type"]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # the last line of one that was killed while it wrote
             yield str(kind), told
 
