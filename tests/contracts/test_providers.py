@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -388,11 +389,15 @@ class TestClaude:
         counted = {**highest(events), **{usage.message_id: usage for usage in run.unreported()}}
         return sum(usage.input_uncached for usage in counted.values()), sum(usage.output for usage in counted.values())
 
-    def test_what_a_subagent_uses_is_counted_also_in_a_resumed_session(self, open_run: Open, cast: ClaudeCast) -> None:
-        for turn, job in enumerate(("this job", "that job")):
-            run = open_run(tools=("Agent", "Bash"), session_turns=turn)
+    def test_what_a_subagent_uses_is_counted_also_in_a_resumed_session_and_in_a_branch(
+        self, open_run: Open, cast: ClaudeCast, prompt: Prompt
+    ) -> None:
+        branch = {"session_id": str(uuid.uuid4()), "forks": prompt.session_id}
+        turns: dict[str, dict[str, Any]] = {"this job": {}, "that job": {"session_turns": 1}, "another job": branch}
+        for job, place in turns.items():
+            run = open_run(tools=("Agent", "Bash"), **place)
             events = events_of(run, cast.delegating(job))
-            assert self.used(run, events) == (2 * 12 + 2 * 50, 2 * 7 + 2 * 40)
+            assert self.used(run, events) == (2 * 12 + 2 * 50, 2 * 7 + 2 * 40), job
             run.close()
 
     @pytest.mark.parametrize("end", ["killed", "interrupted"])
