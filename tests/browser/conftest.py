@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 from tests.browser.house import House, open_house
 
 NO_CHROMIUM = (
-    "There is no Chromium. As root: apt-get install chromium. Else: .venv/bin/python -m playwright install chromium."
+    "There is no Chromium. As root: apt-get install chromium-headless-shell. "
+    "Else: .venv/bin/python -m playwright install chromium."
 )
 Visit = Callable[..., Page]
 expect.set_options(timeout=60_000)  # what is expected takes long on a machine that does other things as well
@@ -27,9 +28,9 @@ def house() -> Iterator[House]:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One Chromium, Debian's if it is there. Closed with the package, since its event loop would disturb other tests."""
+    """One Chromium, Debian's if it is there, without windows if it may be. Closed with the package: its loop would disturb other tests."""
     with sync_playwright() as playwright:
-        own = shutil.which("chromium")
+        own = shutil.which("chromium-headless-shell") or shutil.which("chromium")
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
         try:
             chromium = playwright.chromium.launch(executable_path=own, args=options)

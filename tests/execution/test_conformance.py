@@ -74,9 +74,9 @@ def test_a_cli_that_is_not_there_fails_with_what_to_do(settings) -> None:
 
 
 def test_what_a_provider_cannot_do_is_no_case_of_it() -> None:
-    able = cases.applicable(Capabilities("x", resumes_sessions=True, forks_sessions=True, steers=True))
+    able = cases.applicable(Capabilities("x", resumes_sessions=True, forks_sessions=True, steers=True, delegates=True))
     assert set(able) - set(cases.applicable(Capabilities("x", interrupts=False, tells_context_full=False, tells_reset=False))) == {
-        "resume", "defer", "fork", "interrupt", "steer", "error: context", "error: window",
+        "resume", "defer", "fork", "interrupt", "steer", "subagent", "error: context", "error: window",
     }  # fmt: skip
     assert able == list(CASES)
 
