@@ -34,9 +34,8 @@ HOSTILE = "/help @/etc/passwd !ls #remember --resume=x"
 STRANGE = "rtl \u202e and \x07"
 _REASON = "Not on a Sunday."
 _PUT_OFF = "This is put off until a person has decided it; do not try it again before."
-_WITH_SUBAGENT = (
-    4  # requests: it is asked, its subagent is asked and told what its tool gave, and it is told what that one found
-)
+# The model is asked, then its subagent, which is told what its tool gave; and the model is told what that one found.
+_WITH_SUBAGENT = 4
 Case = Callable[[Bench], None]
 
 
@@ -203,9 +202,7 @@ def subagent(bench: Bench) -> None:
         events = bench.turn(model.DELEGATE, session_turns=turns, tools=(DELEGATES, "Bash"))
         went_well(events)
         asked, used = len(bench.model.heard) - before, _used(events)
-        need(
-            asked == _WITH_SUBAGENT, f"The model was asked {asked} times and not {_WITH_SUBAGENT}: no subagent worked."
-        )
+        need(asked == _WITH_SUBAGENT, f"No subagent worked: {asked} requests came and not {_WITH_SUBAGENT}.")
         counted = sum(one.input_uncached for one in used), sum(one.output for one in used)
         expected = model.INPUT * asked, model.OUTPUT * asked
         need(counted == expected, f"The model gave {expected} tokens in and out, and {counted} was told.")

@@ -175,6 +175,17 @@ class TestSubagents:
         (directory / "agent-a.jsonl").write_bytes(nonsense + line("i1", 400).encode())
         assert turn.used() == {"i1": (10, 400)}
 
+    def test_what_is_too_much_for_one_look_is_read_the_next_time(
+        self, configuration: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("execution.providers.claude.subagents._MOST_BYTES", len(line("i1", 1)) + 10)
+        turn = Turn(configuration, whole=False).delegate()
+        (directory / "agent-a.jsonl").write_text(line("i1", 1) + line("i2", 2))
+        (directory / "agent-b.jsonl").write_text("x" * 1000 + "\n" + line("i3", 3))
+        for _ in range(20):
+            turn.used(over=False)
+        assert turn.used() == {"i1": (10, 1), "i2": (10, 2), "i3": (10, 3)}
+
     def test_no_link_and_no_pipe_is_followed(self, configuration: Path, directory: Path, tmp_path: Path) -> None:
         turn = Turn(configuration, whole=False).delegate()
         elsewhere = tmp_path / "elsewhere.jsonl"

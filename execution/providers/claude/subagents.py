@@ -11,12 +11,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from fleet.kernel import distrusted
 
+log = structlog.get_logger(__name__)
 DIRECTORY = "subagents"
 _NAME = ("agent-", ".jsonl")
 _MOST_FILES = 1000  # a bot's own tools could have put them there
-_MOST_BYTES = 32 * 1024**2  # of one transcript at a time; the rest is read the next time
+_MOST_BYTES = 32 * 1024**2  # at a time; the rest is read the next time
 _IS_SAID = b'"assistant"'
 
 
@@ -34,21 +37,27 @@ class Subagents:
 
     def said(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield what was written since the last time: the id of a subagent, and a line with a message of its model."""
+        left = _MOST_BYTES
         for name, length in self._files():
-            if length > self._ends.get(name, 0):
+            if left > 0 and length > self._ends.get(name, 0):
+                lines = self._new_lines(name, at_most=left)
+                left -= len(lines)
                 agent = name.removeprefix(_NAME[0]).removesuffix(_NAME[1])
-                yield from ((agent, entry) for entry in self._new_lines(name))
+                yield from ((agent, entry) for entry in _messages(lines))
 
     def _files(self) -> list[tuple[str, int]]:
         try:
             with distrusted.opened(self._configuration) as root, distrusted.listed(root, self._directory) as files:
                 ours = (file for file in files if file.name.startswith(_NAME[0]) and file.name.endswith(_NAME[1]))
-                return [(file.name, file.stat(follow_symlinks=False).st_size) for file in islice(ours, _MOST_FILES)]
+                found = [(file.name, file.stat(follow_symlinks=False).st_size) for file in islice(ours, _MOST_FILES)]
         except OSError:
             return []  # there are none
+        if len(found) == _MOST_FILES:
+            log.warning("claude.subagents_not_all_counted", session=self._directory, most=_MOST_FILES)
+        return found
 
-    def _new_lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """Yield the messages in the lines that are complete."""
+    def _new_lines(self, name: str, *, at_most: int) -> bytes:
+        """Return what was added to a transcript, as far as its lines are complete; a line that is longer than we read is passed over."""
         begin = self._ends.get(name, 0)
         try:
             with (
@@ -56,14 +65,17 @@ class Subagents:
                 distrusted.open_plain(root, f"{self._directory}/{name}") as file,
             ):
                 file.seek(begin, os.SEEK_SET)
-                new = file.read(_MOST_BYTES)
+                new = file.read(at_most)
         except OSError:
-            return
+            return b""
         whole = new[: new.rfind(b"\n") + 1] or (new if len(new) == _MOST_BYTES else b"")
         self._ends[name] = begin + len(whole)
-        for line in whole.splitlines():
-            if _IS_SAID in line and (entry := _message(line)) is not None:
-                yield entry
+        return whole
+
+
+def _messages(lines: bytes) -> Iterator[dict[str, Any]]:
+    read = (_message(line) for line in lines.splitlines() if _IS_SAID in line)
+    return (entry for entry in read if entry is not None)
 
 
 def _message(line: bytes) -> dict[str, Any] | None:
