@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from fleet.kernel.exceptions import Refused
 from identities.models import Identity, Person, ToolGrant
 from identities.permissions import Permission
+from identities.ports import tool_name
 from identities.states import IdentityState, ToolDecision
 
 
@@ -54,7 +55,6 @@ def check_takes_messages(identity: Identity) -> None:
 
 # What turns one shell command into several, or hides it: no pattern can promise anything about such a text.
 _OPAQUE = re.compile(r"[;&|<>`\n\r\\]|\$\(|\$\{|\(|\)")
-_RENAMED = {"Task": "Agent"}  # what Claude Code calls its subagents by now; people still write the earlier name
 _STRICTEST_FIRST = (ToolDecision.DENY, ToolDecision.ASK, ToolDecision.ALLOW)
 
 
@@ -70,7 +70,7 @@ def tool_decision(grants: Iterable[ToolGrant], *, tool: str, target: str = "") -
 
 def _matches(grant: ToolGrant, tool: str, target: str) -> bool:
     name, scoped, scope = grant.pattern.partition("(")
-    if not fnmatchcase(tool, _RENAMED.get(name, name)):
+    if not fnmatchcase(tool, tool_name(name)):
         return False
     if not scoped:
         return True

@@ -10,6 +10,14 @@ from pathlib import Path
 from fleet.kernel import masking, secrets
 from fleet.kernel.exceptions import Invalid
 
+# What Claude Code calls its subagents by now. People, older CLIs and the models that learnt by them still say the earlier name.
+_RENAMED_TOOLS = {"Task": "Agent"}
+
+
+def tool_name(said: str) -> str:
+    """Return what a tool is called by now: the name by which calls are judged and grants count."""
+    return _RENAMED_TOOLS.get(said, said)
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled:

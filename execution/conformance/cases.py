@@ -184,14 +184,7 @@ def usage(bench: Bench) -> None:
     turns = [bench.turn(f"One. {model.BRIEF}"), bench.turn("Two.", session_turns=1)]
     used = [usage for events in turns for usage in _used(events)]
     need(used, "It does not tell what it used: the cost of its turns is unknown.")
-    counted = {
-        "input": sum(one.input_uncached for one in used),
-        "cached": sum(one.cache_read for one in used),
-        "output": sum(one.output for one in used),
-    }
-    real = len(bench.model.heard)
-    expected = {"input": model.INPUT * real, "cached": model.CACHED * real, "output": model.OUTPUT * real}
-    need(counted == expected, f"The model gave {expected} and {counted} was told.")
+    _all_counted(used, len(bench.model.heard))
     need(len({one.message_id for one in used}) == len(used), "Two messages have the same name.")
 
 
@@ -203,9 +196,19 @@ def subagent(bench: Bench) -> None:
         went_well(events)
         asked, used = len(bench.model.heard) - before, _used(events)
         need(asked == _WITH_SUBAGENT, f"No subagent worked: {asked} requests came and not {_WITH_SUBAGENT}.")
-        counted = sum(one.input_uncached for one in used), sum(one.output for one in used)
-        expected = model.INPUT * asked, model.OUTPUT * asked
-        need(counted == expected, f"The model gave {expected} tokens in and out, and {counted} was told.")
+        _all_counted(used, asked)
+
+
+def _all_counted(used: Sequence[Usage], requests: int) -> None:
+    """See that what so many requests used was told, in disjoint units."""
+    counted = {
+        "input": sum(one.input_uncached for one in used),
+        "cached": sum(one.cache_read for one in used),
+        "output": sum(one.output for one in used),
+    }
+    each = {"input": model.INPUT, "cached": model.CACHED, "output": model.OUTPUT}
+    expected = {unit: number * requests for unit, number in each.items()}
+    need(counted == expected, f"The model gave {expected} and {counted} was told.")
 
 
 def _used(events: Sequence[ProviderEvent]) -> list[Usage]:

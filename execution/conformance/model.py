@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from execution.toolcalls import DELEGATES
+
 TOOL, ONCE, WAIT, FAIL = "check:tool", "check:once", "check:wait", "check:fail="
 BRIEF = "check:brief"  # the end of the message tells its output alone, as the Messages API documents it
 DELEGATE = "check:delegate"  # to a subagent, which is to use a tool
@@ -220,7 +222,7 @@ def _broken(events: Iterator[dict[str, Any]], kind: str) -> Iterator[dict[str, A
 def _call_for(said: str) -> tuple[str, dict[str, str]] | None:
     """Return the tool that the model is to ask for, with its input, as Claude calls them."""
     if DELEGATE in said:
-        return "Agent", {"description": "check", "prompt": TOOL, "subagent_type": "general-purpose"}
+        return DELEGATES, {"description": "check", "prompt": TOOL, "subagent_type": "general-purpose"}
     command = _command_for(said)
     return ("Bash", {"command": command}) if command else None
 

@@ -40,9 +40,8 @@ def built(path: str) -> ExecutionProvider:
     return provider
 
 
-kept = cache(
-    built
-)  # by what it is made of and not by name: a name that the settings give anew, or no longer, is not answered from memory
+# By what it is made of and not by name: one that the settings give anew, or no longer, is not answered from memory.
+kept = cache(built)
 
 
 def lacking(chain: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import structlog
@@ -58,15 +59,19 @@ def put_back(prompt: Prompt) -> None:
     if copies is None or not prompt.resume:
         return
     directory = launch.configuration_directory(prompt.home).relative_to(prompt.home)
-    project = directory / TRANSCRIPTS / project_key_for_directory(prompt.workspace)
     sessions = [session for session in (prompt.session_id, prompt.forks) if session]
     found = [(session, path, lines) for session in sessions for path, lines in copies.load(session).items()]
     own_directories(prompt.home)
     with distrusted.opened(prompt.home) as home:
         for session, path, lines in found:
-            file = (project / f"{session}/{path}" if path else project / session).as_posix() + ".jsonl"
+            file = (directory / f"{place_of(session, prompt.workspace)}/{path}").as_posix() + ".jsonl"
             if len(lines) > _lines(home, file):
                 distrusted.replace(home, file, "".join(f"{line}\n" for line in lines).encode(), private=True)
+
+
+def place_of(session_id: str, workspace: Path) -> str:
+    """Return where a session's transcript lies below the CLI's configuration directory, without its suffix."""
+    return f"{TRANSCRIPTS}/{project_key_for_directory(workspace)}/{session_id}"
 
 
 def _lines(home: int, file: str) -> int:

@@ -15,7 +15,6 @@ from execution.ports import Claim, Finished, NotPrepared, ProcessFacts, Prompt
 from execution.providers import cli
 from execution.providers.claude import launch, mirror
 from execution.providers.claude.counting import Counting
-from execution.providers.claude.translate import name_of
 from execution.providers.claude.transport import ShimTransport, TakenTransport
 from execution.providers.cli import LOOP, Broken, CliProcess
 from execution.sandbox import check_enclosable
@@ -25,6 +24,7 @@ from execution.shim.taking import Inheritance
 from execution.states import OutcomeClass
 from execution.toolcalls import ToolCall, Verdict
 from fleet.kernel import loops
+from identities.ports import tool_name
 
 log = structlog.get_logger(__name__)
 
@@ -211,7 +211,7 @@ class ClaudeProcess(CliProcess):
 
     async def _ask(self, call: Any, call_id: str | None, _context: HookContext) -> SyncHookJSONOutput:
         """PreToolUse: every call, whatever the CLI itself would have allowed."""
-        tool_call = ToolCall(call_id or "", name_of(call["tool_name"]), call["tool_input"])
+        tool_call = ToolCall(call_id or "", tool_name(call["tool_name"]), call["tool_input"])
         verdict = await asyncio.to_thread(self._turn.judge, tool_call) if self._turn else Verdict(False, "No turn.")
         return {
             "hookSpecificOutput": {

@@ -7,7 +7,7 @@ import queue
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from claude_agent_sdk import Message, project_key_for_directory
+from claude_agent_sdk import Message
 
 from execution.ports import (
     Claim,
@@ -21,10 +21,9 @@ from execution.ports import (
     Usage,
     UserText,
 )
-from execution.providers.claude import launch
+from execution.providers.claude import launch, mirror
 from execution.providers.claude.process import ClaudeProcess
 from execution.providers.claude.subagents import Subagents
-from execution.providers.claude.transcripts import TRANSCRIPTS
 from execution.providers.claude.translate import Translator
 from execution.providers.claude.unreported import Unreported
 from execution.providers.telling import LOST_SESSION, told
@@ -45,7 +44,6 @@ class ClaudeRun:
         self.claim: Claim | None = None
         self._events: queue.SimpleQueue[ProviderEvent | None] = queue.SimpleQueue()
         self._translator = Translator(process.counting, session_id=prompt.session_id)
-        self._subagents: Subagents | None = None
         self._unreported: Unreported | None = None
         self._end: Finished | None = None
 
@@ -100,8 +98,9 @@ class ClaudeRun:
 
     def _collect(self, *, ends: Mapping[str, int] | None) -> None:
         """Begin to count what no event tells. `ends` is how far the subagents of earlier turns had written; as far as now, by default."""
-        self._subagents = _subagents_of(self._prompt, ends=ends)
-        self._unreported = Unreported(self._process.counting, self._subagents)
+        configuration = launch.configuration_directory(self._prompt.home)
+        session = mirror.place_of(self._prompt.session_id, self._prompt.workspace)
+        self._unreported = Unreported(self._process.counting, Subagents(configuration, session, ends=ends))
 
     def memo(self) -> bytes:
         """Return what another worker has to know of the process and of its earlier turns."""
@@ -110,7 +109,7 @@ class ClaudeRun:
             "first": self._first,
             "resumed": process.resumed,
             "counted": process.counting.kept(),
-            "subagents": self._subagents.began if self._subagents else {},
+            "subagents": self._unreported.began if self._unreported else {},
         }
         return json.dumps(known).encode()
 
@@ -209,8 +208,3 @@ class ClaudeRun:
     def silent(self) -> None:
         """Nothing more is coming."""
         self._events.put(None)
-
-
-def _subagents_of(prompt: Prompt, *, ends: Mapping[str, int] | None) -> Subagents:
-    session = f"{TRANSCRIPTS}/{project_key_for_directory(prompt.workspace)}/{prompt.session_id}"
-    return Subagents(launch.configuration_directory(prompt.home), session, ends=ends)

@@ -73,15 +73,17 @@ class Subagents:
         return whole
 
 
-def _messages(lines: bytes) -> Iterator[dict[str, Any]]:
-    read = (_message(line) for line in lines.splitlines() if _IS_SAID in line)
-    return (entry for entry in read if entry is not None)
-
-
-def _message(line: bytes) -> dict[str, Any] | None:
+def entry_of(line: str | bytes) -> dict[str, Any] | None:
+    """Return a line of a transcript; None when it is none: cut off by a kill, or of another's making."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    is_one = isinstance(entry, dict) and entry.get("type") == "assistant" and isinstance(entry.get("message"), dict)
-    return entry if is_one else None
+    return entry if isinstance(entry, dict) else None
+
+
+def _messages(lines: bytes) -> Iterator[dict[str, Any]]:
+    for line in lines.splitlines():
+        entry = entry_of(line) if _IS_SAID in line else None
+        if entry is not None and entry.get("type") == "assistant" and isinstance(entry.get("message"), dict):
+            yield entry

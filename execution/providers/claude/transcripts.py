@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from execution.ports import Recovered, Usage
 from execution.providers.claude.counting import Counting
-from execution.providers.claude.subagents import Subagents
+from execution.providers.claude.subagents import Subagents, entry_of
 from execution.sandbox import open_plain
 
 TRANSCRIPTS = "projects"  # all that a CLI's next process needs of its configuration directory
@@ -40,13 +39,7 @@ def recover(configuration: Path, session_id: str, uuid: str) -> Recovered | None
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
     with open_plain(path) as file:
-        for line in file:
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                continue  # the last line of one that was killed while it wrote, or what a bot's own tools wrote
-            if isinstance(entry, dict):
-                yield entry
+        yield from (entry for entry in map(entry_of, file) if entry is not None)
 
 
 def _said_by_subagents(configuration: Path, path: Path, *, since: str) -> list[dict[str, Any]]:

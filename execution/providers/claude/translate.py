@@ -40,8 +40,9 @@ from execution.providers.network import with_network
 from execution.providers.telling import OUTGROWN
 from execution.retrying import Retrying
 from execution.states import OutcomeClass
-from execution.toolcalls import DELEGATES, ToolCall
+from execution.toolcalls import ToolCall
 from fleet.kernel import clock
+from identities.ports import tool_name
 
 log = structlog.get_logger(__name__)
 _BETWEEN_TEXTS = "\n\n"
@@ -63,9 +64,7 @@ class Translator:
     def __init__(self, counting: Counting | None = None, *, session_id: str = "") -> None:
         self.session_id = session_id
         self.delegates = False  # it has subagents
-        self.reports: dict[
-            str, tuple[str, dict[str, Any]]
-        ] = {}  # what each has used by its own account, with its model
+        self.reports: dict[str, dict[str, Any]] = {}  # what each says it has used, as a line of a transcript
         self.totals: dict[str, Any] = {}  # what the process has used by the CLI's account, by model
         self.totals_are_whole = True  # the CLI's totals tell of this process alone, not of what a transcript began with
         self.is_first = True  # … and of this turn alone
@@ -141,7 +140,7 @@ class Translator:
             return
         for block in message.content:
             if isinstance(block, ToolUseBlock):
-                call = ToolCall(block.id, name_of(block.name), block.input)
+                call = ToolCall(block.id, tool_name(block.name), block.input)
                 yield ToolStarted(call.call_id, call.tool, call.target, call.digest)
             elif isinstance(block, TextBlock) and message.parent_tool_use_id is None:
                 yield from self._complete(block.text)
@@ -169,8 +168,9 @@ class Translator:
 
     def _subagent(self, told: Any) -> None:
         """Note what a subagent reports when it is done; its messages come with the counts of their beginning only, or not at all."""
-        if isinstance(told, dict) and told.get("agentId") and isinstance(told.get("usage"), dict):
-            self.reports[str(told["agentId"])] = str(told.get("resolvedModel") or self._model), told["usage"]
+        if isinstance(told, dict) and (agent := told.get("agentId")):
+            model = told.get("resolvedModel") or self._model
+            self.reports[str(agent)] = {"message": {"id": f"agent:{agent}", "model": model, "usage": told.get("usage")}}
 
     # --- What the CLI tells about itself ---------------------------------------------------------------------------------
 
@@ -234,11 +234,6 @@ class Translator:
         resets_at = self._limited.resets_at if self._limited else None
         evidence = Evidence(words, status, limited=self._limited is not None, retry_at=resets_at)
         return with_network(evidence, self.session_id)
-
-
-def name_of(tool: str) -> str:
-    """Return what a tool is called by now: older CLIs, and models that were taught by them, still say "Task"."""
-    return DELEGATES if tool == "Task" else tool
 
 
 def _goes_on(info: RateLimitInfo) -> bool:

@@ -15,6 +15,7 @@ class Unreported:
 
     def __init__(self, counting: Counting, subagents: Subagents) -> None:
         self._counting, self._subagents = counting, subagents
+        self.began = subagents.began  # for a worker that goes on with the turn
         self._used: dict[str, Usage] = {}
         self._met: set[str] = set()  # subagents whose messages were found
         self._complete = False
@@ -38,9 +39,9 @@ class Unreported:
 
     def _take_reports(self, heard: Translator) -> None:
         """Take what a subagent reported of itself where its messages were not found. It is what its last message used."""
-        for agent, (model, counts) in heard.reports.items():
+        for agent, line in heard.reports.items():
             if agent not in self._met:
-                self._note(self._counting.of_message(f"agent:{agent}", model, counts))
+                self._note(self._counting.of_line(line))
 
     def _take_rest(self, heard: Translator) -> None:
         """Take what the totals have above all this. Not of a resumed session: its totals begin with the transcript (claude-code#83239)."""
