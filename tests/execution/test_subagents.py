@@ -56,7 +56,10 @@ def test_it_is_stopped_where_the_budget_ends(run: Run, bot: Identity) -> None:
 
 
 @pytest.mark.parametrize("by_order", [False, True])
-def test_who_stops_it_pays_what_it_had_used(worker: Supervisor, bot: Identity, settings, by_order: bool) -> None:
+def test_who_stops_it_pays_what_it_had_used(
+    worker: Supervisor, bot: Identity, settings, monkeypatch: pytest.MonkeyPatch, by_order: bool
+) -> None:
+    monkeypatch.setattr("execution.engine.transcript.METER_SECONDS", 1000.0)  # nobody has looked by then
     queued = made.queued("delegate", identity=bot, provider="claude")
     assert worker.offer(queued.pk, 0)
     eventually((settings.FLEET_WORKSPACES / bot.slug / "begun").exists, "its command runs")
